@@ -1,0 +1,1 @@
+"""What functions share, lowest first: objects, runtime, quality, learning."""

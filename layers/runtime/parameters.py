@@ -1,0 +1,168 @@
+"""Frozen dataclasses read from environment variables (settings) and from JSON (requests), with errors that help."""
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from layers.runtime.contract import InputError
+
+T = TypeVar("T")
+
+_TRUE = {"1", "true", "yes", "on"}
+_FALSE = {"0", "false", "no", "off"}
+
+
+def read_settings(cls: type[T], environ: Mapping[str, str]) -> T:
+    """Build the dataclass `cls` from environment variables: field `dm_max` is read from `DM_MAX`.
+
+    Supported field types: str, int, float, bool, Path, `X | None` and tuples of these (comma-separated).
+    Raises InputError, naming variable, value and expected type.
+    """
+    values = {}
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(_dataclass(cls)):
+        variable = field.name.upper()
+        text = environ.get(variable)
+        if text is None or text == "":
+            if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+                raise InputError(
+                    f"environment variable {variable} is not set; set it in the FDL's environment.variables"
+                )
+            continue
+        try:
+            values[field.name] = _from_text(text, hints[field.name])
+        except ValueError:
+            wanted = _describe(hints[field.name])
+            raise InputError(f'environment variable {variable}: "{text}" is no {wanted}; write {wanted}') from None
+    return _build(cls, values, "settings")
+
+
+def read_request(cls: type[T], source: Path) -> T:
+    """Build the dataclass `cls` from the JSON object in `source`; the key `inputs` belongs to the runtime and is skipped.
+
+    Raises InputError, naming the file, the key and the mend: no JSON object, an unknown key, a missing one, a wrong type.
+    """
+    name = source.name
+    try:
+        document = json.loads(source.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, ValueError) as error:
+        raise InputError(f"{name}: is no JSON ({error}); send a JSON object") from None
+    if not isinstance(document, dict):
+        raise InputError(f"{name}: holds a JSON {type(document).__name__}; send a JSON object")
+    hints = typing.get_type_hints(cls)
+    values = {}
+    for key, value in document.items():
+        if key == "inputs" and "inputs" not in hints:
+            continue
+        if key not in hints:
+            close = difflib.get_close_matches(key, hints, n=1)
+            mend = f'write "{close[0]}"' if close else "known keys are " + ", ".join(sorted(hints))
+            raise InputError(f'{name}: "{key}" is no key of this request; {mend}')
+        try:
+            values[key] = _from_json(value, hints[key])
+        except (TypeError, ValueError):
+            raise InputError(f"{name}: {key}: {json.dumps(value)} is no {_describe(hints[key])}") from None
+    missing = [
+        field.name
+        for field in dataclasses.fields(_dataclass(cls))
+        if field.name not in values
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise InputError(f'{name}: the key "{missing[0]}" is missing; add it ({_describe(hints[missing[0]])})')
+    return _build(cls, values, name)
+
+
+def as_json(instance: object) -> dict[str, Any]:
+    """The dataclass as plain JSON values, for the run key and the provenance record."""
+    values = dataclasses.asdict(_instance(instance))
+    return {key: _plain(value) for key, value in values.items()}
+
+
+def _build(cls: type[T], values: dict[str, Any], where: str) -> T:
+    try:
+        return cls(**values)
+    except ValueError as error:  # a dataclass checks its ranges in __post_init__
+        raise InputError(f"{where}: {error}") from None
+
+
+def _dataclass(cls: type[Any]) -> Any:
+    if not dataclasses.is_dataclass(cls):
+        raise TypeError(f"{cls.__qualname__} must be a frozen dataclass")
+    return cls
+
+
+def _instance(instance: object) -> Any:
+    return instance
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    """The members of a union without None; a plain type is its own only member."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return tuple(member for member in typing.get_args(hint) if member is not type(None))
+    return (hint,)
+
+
+def _from_text(text: str, hint: Any) -> Any:
+    hint = _alternatives(hint)[0]
+    if typing.get_origin(hint) is tuple:
+        return tuple(_from_text(part.strip(), typing.get_args(hint)[0]) for part in text.split(",") if part.strip())
+    if hint is bool:
+        if text.lower() in _TRUE | _FALSE:
+            return text.lower() in _TRUE
+        raise ValueError(text)
+    if typing.get_origin(hint) is typing.Literal:
+        if text in typing.get_args(hint):
+            return text
+        raise ValueError(text)
+    return hint(text)
+
+
+def _from_json(value: Any, hint: Any) -> Any:
+    if value is None:
+        if type(None) in typing.get_args(hint):
+            return None
+        raise ValueError(value)
+    hint = _alternatives(hint)[0]
+    origin = typing.get_origin(hint)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise ValueError(value)
+        return tuple(_from_json(item, typing.get_args(hint)[0]) for item in value)
+    if origin is dict or hint is dict:
+        if not isinstance(value, dict):
+            raise ValueError(value)
+        return value
+    if origin is typing.Literal:
+        if value in typing.get_args(hint):
+            return value
+        raise ValueError(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ValueError(value)
+    return value
+
+
+def _describe(hint: Any) -> str:
+    hint = _alternatives(hint)[0]
+    if typing.get_origin(hint) is tuple:
+        return f"list of {_describe(typing.get_args(hint)[0])}"
+    if typing.get_origin(hint) is typing.Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(hint)))
+    names = {int: "whole number", float: "number", bool: "true or false", str: "text", Path: "path"}
+    return names.get(hint, getattr(hint, "__name__", str(hint)))
