@@ -16,12 +16,12 @@ from typing import IO, TYPE_CHECKING, TypeVar
 from urllib.parse import unquote_plus, urlsplit
 
 from layers.objects import sigv4
-from layers.objects.errors import AccessRefused, ObjectError, ObjectMissing, StoreUnavailable
+from layers.objects.errors import AccessRefused, NoSuchObject, ObjectError, StoreUnavailable
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-__all__ = ["AccessRefused", "ObjectError", "ObjectInfo", "ObjectMissing", "S3Client", "StoreUnavailable"]
+__all__ = ["AccessRefused", "NoSuchObject", "ObjectError", "ObjectInfo", "S3Client", "StoreUnavailable"]
 
 T = TypeVar("T")
 
@@ -260,7 +260,7 @@ def _refusal(response: http.client.HTTPResponse) -> _Refused:
 def _error(endpoint: str, bucket: str, key: str, refusal: _Refused) -> ObjectError:
     family: type[ObjectError] = ObjectError
     if refusal.status == 404:
-        family = ObjectMissing
+        family = NoSuchObject
     elif refusal.status in (401, 403):
         family = AccessRefused
     elif refusal.status >= 500:

@@ -10,7 +10,7 @@ class ObjectError(Exception):
         self.code = code
 
 
-class ObjectMissing(ObjectError):  # noqa: N818 - the store's own word
+class NoSuchObject(ObjectError):  # noqa: N818 - the store's own word
     """The bucket or the key does not exist."""
 
 

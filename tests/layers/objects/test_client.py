@@ -8,7 +8,7 @@ import pytest
 
 from layers.objects import client as module
 from layers.objects.client import S3Client
-from layers.objects.errors import AccessRefused, ObjectError, ObjectMissing, StoreUnavailable
+from layers.objects.errors import AccessRefused, NoSuchObject, ObjectError, StoreUnavailable
 
 ERROR = "<?xml version='1.0'?><Error><Code>{}</Code><Message>{}</Message></Error>"
 
@@ -110,7 +110,7 @@ def test_a_short_answer_is_fetched_again_and_leaves_no_part(client, store, tmp_p
 
 @pytest.mark.parametrize(
     "status, code, family",
-    [(404, "NoSuchKey", ObjectMissing), (403, "SignatureDoesNotMatch", AccessRefused), (409, "Odd", ObjectError)],
+    [(404, "NoSuchKey", NoSuchObject), (403, "SignatureDoesNotMatch", AccessRefused), (409, "Odd", ObjectError)],
 )
 def test_a_refusal_carries_the_stores_words_and_is_not_repeated(client, store, tmp_path, status, code, family):
     store.answers = [(status, {}, ERROR.format(code, "said so").encode())]
