@@ -15,7 +15,7 @@ class InputError(Exception):
 
 
 class Checkpointed(Exception):  # noqa: N818 - it is an outcome, not an error
-    """The run stopped early on purpose: its state is in `job.checkpoint`, run it again (exit status 75, no attempt counted)."""
+    """Stopped on purpose: the state is in `job.checkpoint`, run it again (exit status 75, no attempt counted)."""
 
 
 class Exit(IntEnum):

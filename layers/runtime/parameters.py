@@ -43,9 +43,9 @@ def read_settings(cls: type[T], environ: Mapping[str, str]) -> T:
 
 
 def read_request(cls: type[T], source: Path) -> T:
-    """Build the dataclass `cls` from the JSON object in `source`; the key `inputs` belongs to the runtime and is skipped.
+    """Build the dataclass `cls` from the JSON object in `source`; the key `inputs` is the runtime's and is skipped.
 
-    Raises InputError, naming the file, the key and the mend: no JSON object, an unknown key, a missing one, a wrong type.
+    Raises InputError, naming file, key and mend: no JSON object, an unknown key, a missing one, a wrong type.
     """
     name = source.name
     try:

@@ -1,0 +1,151 @@
+"""MinIO's bucket notification: built by the embedded cluster, parsed by the runtime, described once.
+
+The shape is the one MinIO posts to a webhook (`EventName`, `Key` and exactly one entry in `Records`); AWS S3's own
+notification, which has `Records` only, parses as well.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote_plus, unquote_plus
+
+
+class NotificationError(ValueError):
+    """The document is no bucket notification; the message names the field."""
+
+
+@dataclass(frozen=True)
+class Notification:
+    """One event on one object."""
+
+    bucket: str
+    key: str
+    event_name: str = "s3:ObjectCreated:Put"
+    size: int = 0
+    etag: str = ""
+    content_type: str = "application/octet-stream"
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    sequencer: str = ""
+    time: datetime = datetime(1970, 1, 1, tzinfo=UTC)
+    principal: str = ""
+    source_ip: str = ""
+    user_agent: str = ""
+    region: str = "us-east-1"
+    endpoint: str = ""
+
+
+def build(notification: Notification) -> dict[str, Any]:
+    """The JSON document that MinIO posts: top-level `Key` as it is, `object.key` form-URL-escaped."""
+    stamp = notification.time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    principal = {"principalId": notification.principal}
+    record = {
+        "eventVersion": "2.0",
+        "eventSource": "minio:s3",
+        "awsRegion": notification.region,
+        "eventTime": stamp,
+        "eventName": notification.event_name,
+        "userIdentity": principal,
+        "requestParameters": {
+            **principal,
+            "region": notification.region,
+            "sourceIPAddress": notification.source_ip,
+        },
+        "responseElements": {
+            "x-amz-id-2": "",
+            "x-amz-request-id": notification.sequencer,
+            "x-minio-deployment-id": "",
+            "x-minio-origin-endpoint": notification.endpoint,
+        },
+        "s3": {
+            "s3SchemaVersion": "1.0",
+            "configurationId": "Config",
+            "bucket": {
+                "name": notification.bucket,
+                "ownerIdentity": principal,
+                "arn": f"arn:aws:s3:::{notification.bucket}",
+            },
+            "object": {
+                "key": quote_plus(notification.key),
+                "size": notification.size,
+                "eTag": notification.etag,
+                "contentType": notification.content_type,
+                "userMetadata": dict(notification.metadata),
+                "sequencer": notification.sequencer,
+            },
+        },
+        "source": {"host": notification.source_ip, "port": "", "userAgent": notification.user_agent},
+    }
+    return {
+        "EventName": notification.event_name,
+        "Key": f"{notification.bucket}/{notification.key}",
+        "Records": [record],
+    }
+
+
+def is_notification(document: Any) -> bool:
+    """Whether `document` claims to be a bucket notification (of MinIO, AWS S3 or OneTrigger)."""
+    records = document.get("Records") if isinstance(document, dict) else None
+    if not isinstance(records, list) or not records or not isinstance(records[0], dict):
+        return False
+    return records[0].get("eventSource") in ("minio:s3", "aws:s3", "OneTrigger")
+
+
+def parse(document: Any) -> list[Notification]:
+    """Every record of a bucket notification, in order.
+
+    Raises NotificationError, naming the field that is missing or of the wrong type.
+    """
+    if not is_notification(document):
+        raise NotificationError("Records: no bucket notification; a MinIO or S3 event is expected")
+    return [_parse_record(record, f"Records[{index}]") for index, record in enumerate(document["Records"])]
+
+
+def _parse_record(record: Any, where: str) -> Notification:
+    if not isinstance(record, dict):
+        raise NotificationError(f"{where}: is no JSON object")
+    s3 = _mapping(record, "s3", where)
+    bucket = _text(_mapping(s3, "bucket", f"{where}.s3"), "name", f"{where}.s3.bucket")
+    entry = _mapping(s3, "object", f"{where}.s3")
+    request = record.get("requestParameters") or {}
+    source = record.get("source") or {}
+    return Notification(
+        bucket=bucket,
+        key=unquote_plus(_text(entry, "key", f"{where}.s3.object")),
+        event_name=str(record.get("eventName", "")),
+        size=int(entry.get("size") or 0),
+        etag=str(entry.get("eTag", "")),
+        content_type=str(entry.get("contentType", "")),
+        metadata={str(name): str(value) for name, value in (entry.get("userMetadata") or {}).items()},
+        sequencer=str(entry.get("sequencer", "")),
+        time=_time(str(record.get("eventTime", "")), where),
+        principal=str(request.get("principalId", "")),
+        source_ip=str(request.get("sourceIPAddress", "")),
+        user_agent=str(source.get("userAgent", "")),
+        region=str(record.get("awsRegion", "")),
+    )
+
+
+def _mapping(document: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
+    value = document.get(name)
+    if not isinstance(value, dict):
+        raise NotificationError(f"{where}.{name}: is missing")
+    return value
+
+
+def _text(document: Mapping[str, Any], name: str, where: str) -> str:
+    value = document.get(name)
+    if not isinstance(value, str) or not value:
+        raise NotificationError(f"{where}.{name}: is missing")
+    return value
+
+
+def _time(text: str, where: str) -> datetime:
+    if not text:
+        return datetime(1970, 1, 1, tzinfo=UTC)
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise NotificationError(
+            f'{where}.eventTime: "{text}" is no time; write it as 2026-01-31T12:00:00.000Z'
+        ) from None

@@ -1,0 +1,91 @@
+"""What a process that runs functions does around `execute`: inputs, forwards, and the outcome for its engine."""
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from layers.runtime import inputs
+from layers.runtime.contract import Exit, Input, InputError
+from layers.runtime.execution import ERROR_FILE, Outcome, execute
+from layers.runtime.forward import Forward
+from layers.runtime.function import sha256_of
+from layers.runtime.invocation import from_environment, is_reply
+
+if TYPE_CHECKING:  # the S3 client is imported where it is used: an embedded run needs none
+    from layers.objects.client import S3Client
+
+
+def run_from_environment(environ: Mapping[str, str], stopping: threading.Event) -> Outcome:
+    """Run the invocation that `environ` describes, in the manner of the engine that set it."""
+    try:
+        invocation = from_environment(environ)
+        door = _Door(environ)
+        send = None if environ.get("DIOSCAR_ENGINE") or not environ.get("FORWARD") else door.send
+        if send and not invocation.reply:
+            door.client()  # no credentials, no forwards: say so before the work is done
+    except InputError as error:
+        print(f"dioscar: InputError: {error}", flush=True)  # noqa: T201 - the job's log
+        outcome = Outcome(Exit.BAD_INPUT, "InputError", str(error))
+        if is_reply(environ) and "TMP_OUTPUT_DIR" in environ:
+            Path(environ["TMP_OUTPUT_DIR"], ERROR_FILE).write_text(json.dumps(outcome.as_error()), encoding="utf-8")
+        return outcome
+    return execute(invocation, stage=door.stage, send=send, stopping=stopping)
+
+
+def outcome_as_json(outcome: Outcome) -> dict[str, Any]:
+    """The outcome for an engine in another process."""
+    return {**asdict(outcome), "code": int(outcome.code)}
+
+
+class _Door:
+    """How this process reaches objects: through its engine's manifest, or with the job's own credentials."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def client(self) -> "S3Client":
+        from layers.runtime import storage
+
+        found = storage.client(storage.read_config(self._environ))
+        if found is None:
+            raise InputError("this pod has no credentials for object storage; upload the file to the service's mailbox")
+        return found
+
+    def send(self, forward: Forward, path: Path, metadata: dict[str, str]) -> None:
+        self.client().put(forward.bucket, forward.key, path, metadata=metadata)
+
+    def stage(self, source: Path, kept: Path) -> list[Input]:
+        if "DIOSCAR_INPUTS" in self._environ:
+            return inputs.read_manifest(Path(self._environ["DIOSCAR_INPUTS"]))
+        references = inputs.read_references(source)
+        if references is None:
+            return []
+        return _download(references, self.client(), kept)
+
+
+def _download(references: list[inputs.Reference | inputs.Select], client: "S3Client", kept: Path) -> list[Input]:
+    """Fetch the inputs; what a `select` found on the first attempt is what every attempt gets."""
+    from layers.objects.errors import NoSuchObject
+
+    pins = kept / "inputs.json"
+    if pins.is_file():
+        pinned = [inputs.Reference(**entry) for entry in json.loads(pins.read_text(encoding="utf-8"))]
+    else:
+        pinned = inputs.resolve(references, lambda bucket, prefix: (found.key for found in client.list(bucket, prefix)))
+    staged = []
+    for index, reference in enumerate(pinned):
+        path = kept / "inputs" / str(index) / Path(reference.key).name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            client.get(reference.bucket, reference.key, path)
+        except NoSuchObject as error:
+            raise InputError(str(error)) from None
+        digest = sha256_of(path)
+        inputs.check(reference, digest)
+        staged.append(Input(reference.bucket, reference.key, digest, path))
+    pins.parent.mkdir(parents=True, exist_ok=True)
+    pins.write_text(json.dumps([{"bucket": i.bucket, "key": i.key, "sha256": i.sha256} for i in staged]))
+    return staged

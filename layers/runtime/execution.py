@@ -1,0 +1,220 @@
+"""Run a function once: resolve, run in a private folder, record, and hand over all of the outputs or none."""
+
+import fnmatch
+import hashlib
+import json
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from layers.runtime import function as functions
+from layers.runtime import parameters
+from layers.runtime.contract import Checkpointed, Exit, Input, InputError
+from layers.runtime.forward import RECORDS, Forward, forwards, next_hop, parse_forward
+from layers.runtime.invocation import Invocation
+from layers.runtime.job import RunningJob
+
+RECORD_VERSION = 1
+ERROR_FILE = "error.json"
+Stage = Callable[[Path, Path], list[Input]]
+Send = Callable[[Forward, Path, dict[str, str]], None]
+
+
+@dataclass(frozen=True)
+class Produced:
+    """One output: its path below `out/`, its SHA-256 and its size in bytes."""
+
+    path: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended. `error` is the type and `message` the sentence, both empty when it is done."""
+
+    code: int
+    error: str = ""
+    message: str = ""
+    run_key: str = ""
+    outputs: tuple[Produced, ...] = ()
+    forwards: tuple[Forward, ...] = ()
+
+    def as_error(self) -> dict[str, Any]:
+        """The reply to a synchronous call that failed."""
+        return {"error": {"type": self.error, "message": self.message}}
+
+
+def execute(
+    invocation: Invocation,
+    *,
+    stage: Stage,
+    send: Send | None = None,
+    stopping: threading.Event | None = None,
+) -> Outcome:
+    """Run `invocation` and report how it ended; never raises for what the function or its input did.
+
+    `stage(source, folder)` puts the objects that a request names into `folder`; `send` emits a forward (None: the
+    engine emits them after the run). On success the outputs stand in `invocation.destination`; in any other case
+    nothing does, except `error.json` for a synchronous call.
+    """
+    began = time.time()
+    try:
+        outcome = _run(invocation, stage, send, stopping or threading.Event(), began)
+    except InputError as error:
+        outcome = Outcome(Exit.BAD_INPUT, "InputError", _sentence(error))
+    except Checkpointed as error:
+        outcome = Outcome(Exit.AGAIN, "Checkpointed", _sentence(error) or "checkpointed; to be run again")
+    except MemoryError:
+        outcome = Outcome(Exit.FAILED, "MemoryError", "the memory of this job is used up; give the service more memory")
+    except Exception as error:  # the function is a stranger's code: whatever it raises is an outcome
+        traceback.print_exc(file=sys.stdout)
+        outcome = Outcome(Exit.FAILED, type(error).__name__, _sentence(error))
+    _report(invocation, outcome, time.time() - began)
+    if outcome.code and invocation.reply:
+        text = json.dumps(outcome.as_error(), ensure_ascii=False)
+        (invocation.destination / ERROR_FILE).write_text(text, encoding="utf-8")
+    return outcome
+
+
+def _run(invocation: Invocation, stage: Stage, send: Send | None, stopping: threading.Event, began: float) -> Outcome:
+    function = functions.load(invocation.function)
+    settings = parameters.read_settings(function.settings, invocation.environ)
+    rules = parse_forward(invocation.environ.get("FORWARD", ""))
+    if invocation.reply and rules:
+        where = f"upload to {invocation.service}/in or POST /job/{invocation.service}"
+        raise InputError(f"{invocation.service}: forwards its outputs, which a synchronous call cannot; {where}")
+    models = functions.resolve_models(function, invocation.environ)
+    model_hashes = {name: functions.sha256_of(path) for name, path in models.items()}
+    given = {"key": invocation.key or invocation.name, "sha256": invocation.sha256}
+    identity: dict[str, Any] = {
+        "service": invocation.service,
+        "input": given,
+        "function": {"name": function.name, "version": function.version},
+        "settings": parameters.as_json(settings),
+        "models": model_hashes,
+    }
+    run_key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    root = Path(invocation.environ.get("DIOSCAR_CHECKPOINT") or Path(tempfile.gettempdir()) / "dioscar-checkpoints")
+    kept = root / run_key
+    invocation.destination.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".dioscar-", dir=invocation.destination.parent) as private:
+        source = _named_source(invocation, Path(private) / "source")
+        made = Path(private) / "out"
+        job = RunningJob(
+            staged=stage(source, kept),
+            models=models,
+            kept=kept,
+            stop=stopping,
+            seed=int(invocation.sha256[:16], 16),
+            progress_file=invocation.environ.get("DIOSCAR_PROGRESS", ""),
+        )
+        if invocation.reply and job.inputs:
+            where = f"POST it to /job/{invocation.service}"
+            raise InputError(f"{source.name}: names inputs, which a synchronous call cannot read; {where}")
+        folder = made / invocation.folder
+        folder.mkdir(parents=True)
+        arguments = (source, folder, settings, job)
+        function.run(*(arguments if function.takes_job else arguments[:3]))
+        outputs = _outputs(made)
+        emitted = tuple(forwards(rules, [output.path for output in outputs]))
+        metadata = (
+            next_hop(invocation.metadata, invocation.service, invocation.bucket, invocation.key) if emitted else {}
+        )
+        if invocation.reply:
+            outputs = [_reply(outputs, function)]
+        else:
+            record = {
+                "version": RECORD_VERSION,
+                "run_key": run_key,
+                **identity,
+                "input": {"bucket": invocation.bucket, **given, "size": invocation.source.stat().st_size},
+                "inputs": [{"bucket": i.bucket, "key": i.key, "sha256": i.sha256} for i in job.inputs],
+                "outputs": [asdict(output) for output in outputs],
+                "forwards": [asdict(forward) for forward in emitted],
+                "job": invocation.environ.get("JOB_UUID", ""),
+                "started": _timestamp(began),
+                "finished": _timestamp(time.time()),
+                "host": socket.gethostname(),
+            }
+            outputs.append(_write_record(made, invocation.name, run_key, record))
+        if send:
+            for forward in emitted:
+                send(forward, made / forward.path, metadata)
+        for output in outputs:
+            _hand_over(made / output.path, invocation.destination / output.path)
+    shutil.rmtree(kept, ignore_errors=True)
+    return Outcome(Exit.DONE, run_key=run_key, outputs=tuple(outputs), forwards=emitted)
+
+
+def _named_source(invocation: Invocation, folder: Path) -> Path:
+    """The source under the name that outputs derive from, which the body of a direct call gets only here."""
+    name = Path(invocation.name).name
+    if invocation.source.name == name:
+        return invocation.source
+    folder.mkdir()
+    target = folder / name
+    try:
+        os.link(invocation.source, target)
+    except OSError:
+        shutil.copyfile(invocation.source, target)
+    return target
+
+
+def _outputs(folder: Path) -> list[Produced]:
+    outputs = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink():
+            raise InputError(f"{path.name}: is a symbolic link; a function writes its outputs as files")
+        if path.is_file():
+            name = path.relative_to(folder).as_posix()
+            outputs.append(Produced(name, functions.sha256_of(path), path.stat().st_size))
+    return outputs
+
+
+def _reply(outputs: list[Produced], function: functions.Function) -> Produced:
+    """The one file that answers a synchronous call."""
+    found = [output for output in outputs if fnmatch.fnmatchcase(output.path, function.reply or "*")]
+    if len(found) != 1:
+        names = ", ".join(output.path for output in outputs) or "none"
+        where = f"functions/{function.name.replace('.', '/')}.py"
+        raise RuntimeError(f'{where}: REPLY "{function.reply}" must match one of its outputs ({names})')
+    return found[0]
+
+
+def _write_record(folder: Path, name: str, run_key: str, record: Mapping[str, Any]) -> Produced:
+    path = folder / RECORDS / name / f"{run_key}.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return Produced(path.relative_to(folder).as_posix(), functions.sha256_of(path), path.stat().st_size)
+
+
+def _hand_over(made: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(made, target)
+
+
+def _report(invocation: Invocation, outcome: Outcome, seconds: float) -> None:
+    what = f"dioscar: {invocation.function} {invocation.name}"
+    if outcome.code == Exit.DONE:
+        print(f"{what}: done in {seconds:.2f} s, {len(outcome.outputs)} files", flush=True)  # noqa: T201 - the job's log
+    else:
+        print(f"{what}: {outcome.error}: {outcome.message}", flush=True)  # noqa: T201
+
+
+def _sentence(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _timestamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

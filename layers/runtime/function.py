@@ -1,0 +1,105 @@
+"""A function by its name: `pulsar.classify` is the module `functions.pulsar.classify`."""
+
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from layers.runtime.contract import InputError
+
+_NAME = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)+")
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """Settings of a function that has none."""
+
+
+@dataclass(frozen=True)
+class Function:
+    """What the runtime needs to know of a function's module."""
+
+    name: str
+    run: Callable[..., None]
+    takes_job: bool
+    settings: type[Any]
+    models: tuple[str, ...]
+    reply: str | None
+    folder: Path
+    version: str
+
+
+class ModelError(Exception):
+    """A model that a function serves with is not there; the message names it and where it was looked for."""
+
+
+@functools.cache
+def load(name: str) -> Function:
+    """Import the function `name`.
+
+    Raises InputError where the name is malformed, unknown, or its module keeps no `run`.
+    """
+    if not _NAME.fullmatch(name):
+        raise InputError(f'DIOSCAR_FUNCTION: "{name}" is no function name; write <twin>.<module>, e.g. pulsar.classify')
+    qualified = f"functions.{name}"
+    try:
+        module = importlib.import_module(qualified)
+    except ModuleNotFoundError as error:
+        if error.name and (qualified == error.name or qualified.startswith(error.name + ".")):
+            mend = f"add functions/{name.replace('.', '/')}.py or correct the name"
+            raise InputError(f'DIOSCAR_FUNCTION: there is no function "{name}"; {mend}') from None
+        raise
+    run = getattr(module, "run", None)
+    if not callable(run):
+        raise InputError(f"functions/{name.replace('.', '/')}.py: has no run(source, destination, settings); add it")
+    folder = Path(module.__file__ or "").parent
+    return Function(
+        name=name,
+        run=run,
+        takes_job=len(inspect.signature(run).parameters) > 3,
+        settings=getattr(module, "Settings", NoSettings),
+        models=tuple(getattr(module, "MODELS", ())),
+        reply=getattr(module, "REPLY", None),
+        folder=folder,
+        version=_version(folder),
+    )
+
+
+def resolve_models(function: Function, environ: Mapping[str, str]) -> dict[str, Path]:
+    """The file that serves under each name in the function's `MODELS`.
+
+    The caller may pin a version with `DIOSCAR_MODEL_<NAME>` (upper case, `_` for `-`); else the one shipped in the
+    twin's folder serves. Raises ModelError where neither is there.
+    """
+    paths = {}
+    for name in function.models:
+        variable = "DIOSCAR_MODEL_" + name.upper().replace("-", "_")
+        path = Path(environ.get(variable) or function.folder / f"{name}.onnx")
+        if not path.is_file():
+            raise ModelError(f'model "{name}" is not at {path}; train it, or set {variable} to its file')
+        paths[name] = path
+    return paths
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _version(folder: Path) -> str:
+    """The release plus a hash over the twin's sources: changed code is another version, on any host."""
+    try:
+        release = importlib.metadata.version("dioscar")
+    except importlib.metadata.PackageNotFoundError:
+        release = "0"
+    digest = hashlib.sha256()
+    for source in sorted(folder.glob("*.py")):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
+    return f"{release}+{digest.hexdigest()[:12]}"

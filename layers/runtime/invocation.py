@@ -1,0 +1,107 @@
+"""One invocation of a function, as its caller's environment describes it."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from events.notifications import NotificationError, is_notification, parse
+from layers.runtime.contract import InputError
+from layers.runtime.function import sha256_of
+
+_ANONYMOUS = re.compile(r"event-file-[0-9a-f-]{36}")  # the supervisor's name for the body of a direct call
+MAILBOX = "in/"
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """What is to be run on what, and where its files go.
+
+    `name` is the input's path below the mailbox folder (`in/a/b.fil` -> `a/b.fil`): outputs are named after it.
+    `environ` holds the service's variables (settings, FORWARD) and those by which an engine passes paths:
+    DIOSCAR_INPUTS (manifest), DIOSCAR_CHECKPOINT, DIOSCAR_PROGRESS, DIOSCAR_ENGINE (it forwards by itself).
+    """
+
+    function: str
+    service: str
+    source: Path
+    destination: Path
+    name: str
+    sha256: str
+    bucket: str = ""
+    key: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+    reply: bool = False
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> str:
+        """The folders below the mailbox, kept in the outputs' paths."""
+        parent = str(PurePosixPath(self.name).parent)
+        return "" if parent == "." else parent
+
+
+def from_environment(environ: Mapping[str, str]) -> Invocation:
+    """Read what OSCAR's supervisor exports to a script.
+
+    Raises InputError, naming the variable that is missing or wrong.
+    """
+    source = Path(_need(environ, "INPUT_FILE_PATH"))
+    if not source.is_file():
+        raise InputError(f"INPUT_FILE_PATH: {source} is no file; the function needs file_stage_in: false in its FDL")
+    function = _need(environ, "DIOSCAR_FUNCTION")
+    bucket, key, metadata = _object(environ)
+    sha256 = sha256_of(source)
+    direct = not key
+    return Invocation(
+        function=function,
+        service=environ.get("OSCAR_SERVICE_NAME") or function.replace(".", "-"),
+        source=source,
+        destination=Path(_need(environ, "TMP_OUTPUT_DIR")),
+        name=_direct_name(source, sha256) if direct else _below_mailbox(key),
+        sha256=sha256,
+        bucket=bucket,
+        key=key,
+        metadata=metadata,
+        reply=is_reply(environ),
+        environ=environ,
+    )
+
+
+def is_reply(environ: Mapping[str, str]) -> bool:
+    """Whether somebody waits for the answer: no object invoked us, and no job was made (OSCAR names those it makes)."""
+    return not environ.get("STORAGE_OBJECT_KEY") and not environ.get("JOB_UUID")
+
+
+def _need(environ: Mapping[str, str], name: str) -> str:
+    value = environ.get(name)
+    if not value:
+        raise InputError(f"environment variable {name} is not set; run the function through OSCAR or `dioscar invoke`")
+    return value
+
+
+def _object(environ: Mapping[str, str]) -> tuple[str, str, dict[str, str]]:
+    """Bucket, key and metadata of the object that invoked us; empty for a direct call."""
+    try:
+        document = json.loads(environ.get("EVENT") or "null")
+    except ValueError:
+        document = None
+    if not is_notification(document):
+        return "", environ.get("STORAGE_OBJECT_KEY", ""), {}
+    try:
+        event = parse(document)[0]
+    except NotificationError as error:
+        raise InputError(f"EVENT: {error}") from None
+    return event.bucket, event.key, dict(event.metadata)
+
+
+def _below_mailbox(key: str) -> str:
+    """The key below `in/`, with nothing in it that could leave the folder it is joined to."""
+    parts = [part for part in key.removeprefix(MAILBOX).split("/") if part not in ("", ".", "..")]
+    return "/".join(parts) or "payload"
+
+
+def _direct_name(source: Path, sha256: str) -> str:
+    """A body has no name of its own: one from its content, so that equal bodies give equal outputs."""
+    return f"payload-{sha256[:12]}" if _ANONYMOUS.fullmatch(source.name) else source.name

@@ -1,0 +1,78 @@
+"""The warm worker: a process that has imported a function once and serves many invocations, one at a time.
+
+Started with one end of a socket pair (`--fd N`); speaks JSON lines. Each request is `{"environ": {...}, "log": PATH}`
+(the job's own variables, on top of those of the process); each reply is the outcome. `{"ready": true}`
+comes first. SIGTERM while a job runs sets `job.stopping`; while idle it ends the worker.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+from types import FrameType
+from typing import Any
+
+from layers.runtime import function as functions
+from layers.runtime.adapter import outcome_as_json, run_from_environment
+from layers.runtime.contract import InputError
+
+
+def main() -> int:
+    """Serve until the engine closes the socket."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--fd", type=int, required=True, help="the worker's end of a socket pair")
+    channel = socket.socket(fileno=parser.parse_args().fd)
+    stopping = threading.Event()
+    busy = threading.Event()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        if not busy.is_set():
+            os._exit(0)
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the engine's to handle
+    with contextlib.suppress(InputError):  # each invocation reports it in its own log
+        functions.load(os.environ.get("DIOSCAR_FUNCTION", ""))
+    with channel, channel.makefile("rwb", buffering=0) as stream:
+        _send(stream, {"ready": True})
+        for line in stream:
+            request = json.loads(line)
+            stopping.clear()
+            busy.set()
+            reply = _serve(request, stopping)
+            _send(stream, reply)
+            busy.clear()
+    return 0
+
+
+def _serve(request: dict[str, Any], stopping: threading.Event) -> dict[str, Any]:
+    """Run one invocation, its output redirected at the level of file descriptors, so that C libraries' goes along."""
+    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    saved = os.dup(1), os.dup(2)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    try:
+        outcome = run_from_environment({**os.environ, **request["environ"]}, stopping)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, copy in zip((1, 2), saved, strict=True):
+            os.dup2(copy, number)
+            os.close(copy)
+    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {**outcome_as_json(outcome), "peak_rss_bytes": peak_kib * 1024}
+
+
+def _send(stream: Any, message: dict[str, Any]) -> None:
+    stream.write(json.dumps(message).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
