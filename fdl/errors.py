@@ -13,6 +13,18 @@ class FdlError(Exception):
         self.file = file
         super().__init__(": ".join(part for part in (file, field, problem) if part))
 
+    def below(self, field: str, file: str = "") -> "FdlError":
+        """The same complaint, seen from the file that holds the part it is about."""
+        return FdlError(self.problem, field=f"{field}.{self.field}".strip("."), file=file)
+
+
+class ClusterError(FdlError):
+    """The cluster refused a request; the sentence is its own where it gave one."""
+
+
+class UnreachableError(ClusterError):
+    """Nobody answers at the cluster's endpoint."""
+
 
 class PlacedError(ValueError):
     """A rule's complaint about something below the field that it was called for: `place` is the way down to it."""

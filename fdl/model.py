@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from fdl.engine import EngineSettings, check_known, engine_settings
 from fdl.errors import FdlError, PlacedError
 from fdl.folding import fold, sentence
 from fdl.names import (
@@ -89,9 +90,16 @@ def _quantity(text: str) -> str:
     return text
 
 
-def _annotation_names(value: dict[str, str]) -> dict[str, str]:
+def _names(value: dict[str, str]) -> dict[str, str]:
     for name in value:
         check_annotation_name(name)
+    return value
+
+
+def _engine_annotations(value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+    engine_settings(value)
+    if _strict(info):
+        check_known(value)
     return value
 
 
@@ -109,7 +117,8 @@ def _not_negative(value: int) -> int:
 
 Ports = Annotated[list[int], BeforeValidator(_ports), AfterValidator(_port_numbers)]
 Quantity = Annotated[str, AfterValidator(_quantity)]
-Annotations = Annotated[dict[str, str], AfterValidator(_annotation_names)]
+Labels = Annotated[dict[str, str], AfterValidator(_names)]
+Annotations = Annotated[Labels, AfterValidator(_engine_annotations)]
 Variables = Annotated[dict[str, str], AfterValidator(_variable_names)]
 Count = Annotated[int, AfterValidator(_not_negative)]
 Filled = Annotated[str, StringConstraints(min_length=1)]
@@ -404,7 +413,7 @@ class Service(Part):
     environment: Environment = Environment()
     annotations: Annotations = {}
     vo: str = ""
-    labels: Annotations = {}
+    labels: Labels = {}
     storage_providers: StorageProviders | None = None
     clusters: dict[str, Cluster] = {}
     owner: str = ""
@@ -487,6 +496,11 @@ class Service(Part):
     def mailboxes(self) -> list[StorageIO]:
         """The inputs in the cluster's own object store: an object that arrives there triggers the service."""
         return [entry for entry in self.input if entry.provider_type == "minio"]
+
+    @property
+    def engine(self) -> EngineSettings:
+        """What the annotations tell the embedded engine."""
+        return engine_settings(self.annotations)
 
     @property
     def exposed(self) -> bool:

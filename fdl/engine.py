@@ -1,0 +1,72 @@
+"""Settings of the embedded engine, kept in annotations: real OSCAR stores them and pays no attention."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fdl.names import did_you_mean
+
+PREFIX = "dioscar/"
+EXECUTORS = ("warm", "process", "container", "interlink")
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How the embedded cluster treats a service's jobs."""
+
+    retries: int = 3
+    """`dioscar/retries`: attempts after the first one, before a job is dead."""
+    timeout_s: float | None = None
+    """`dioscar/timeout`: seconds after which an attempt is killed; none by default."""
+    concurrency: int | None = None
+    """`dioscar/concurrency`: jobs of the service that run at once; the engine's choice by default."""
+    executor: str | None = None
+    """`dioscar/executor`: `warm`, `process`, `container` or `interlink`; the engine's choice by default."""
+    loop: tuple[str, ...] = ()
+    """`dioscar/loop`: mailboxes (`bucket/folder`, comma-separated) to which a forward may close a cycle."""
+
+
+def engine_settings(annotations: Mapping[str, str]) -> EngineSettings:
+    """Read the annotations that begin with `dioscar/`; unknown ones are left alone.
+
+    Raises ValueError, naming annotation and mend.
+    """
+    values = {name.removeprefix(PREFIX): text for name, text in annotations.items() if name.startswith(PREFIX)}
+    executor = values.get("executor")
+    if executor is not None and executor not in EXECUTORS:
+        mend = did_you_mean(executor, EXECUTORS) or EXECUTORS[0]
+        raise ValueError(f'dioscar/executor: "{executor}" is none of {", ".join(EXECUTORS)}; write "{mend}"')
+    return EngineSettings(
+        retries=_whole("retries", values.get("retries", "3"), least=0),
+        timeout_s=_seconds("timeout", values["timeout"]) if "timeout" in values else None,
+        concurrency=_whole("concurrency", values["concurrency"], least=1) if "concurrency" in values else None,
+        executor=executor,
+        loop=tuple(target.strip(" /") for target in values.get("loop", "").split(",") if target.strip(" /")),
+    )
+
+
+def check_known(annotations: Mapping[str, str]) -> None:
+    """Raises ValueError for an annotation `dioscar/...` that the engine would not understand, with the nearest one."""
+    known = [PREFIX + name for name in ("retries", "timeout", "concurrency", "executor", "loop")]
+    for name in annotations:
+        if name.startswith(PREFIX) and name not in known:
+            mend = did_you_mean(name, known)
+            mend = f'write "{mend}"' if mend else "the known ones are " + ", ".join(known)
+            raise ValueError(f"{name} is no annotation that the engine knows; {mend}")
+
+
+def _whole(name: str, text: str, *, least: int) -> int:
+    if text.isascii() and text.isdecimal() and int(text) >= least:
+        return int(text)
+    raise ValueError(f'dioscar/{name}: "{text}" is no whole number from {least} up; write "{max(3, least)}"')
+
+
+def _seconds(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if value > 0 and math.isfinite(value):
+        return value
+    digits = "".join(character for character in text if character.isdecimal()) or "600"
+    raise ValueError(f'dioscar/{name}: "{text}" is no number of seconds above zero; write "{digits}"')
