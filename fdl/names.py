@@ -35,7 +35,7 @@ def check_bucket_name(name: str) -> str:
         return name
     raise ValueError(
         f'"{name}" is no bucket name (3 to 63 lowercase letters, digits, "-" and "."); '
-        f'write "{mend_name(name).ljust(3, "0")}"'
+        f'write "{_mend_bucket(name)}"'
     )
 
 
@@ -67,6 +67,11 @@ def mend_name(text: str) -> str:
     plain = unicodedata.normalize("NFKD", text.replace("ß", "ss")).encode("ascii", "ignore").decode().lower()
     label = re.sub(r"[^a-z0-9]+", "-", plain).lstrip("-0123456789")
     return label[:SERVICE_NAME_MAX].strip("-") or "my-service"
+
+
+def _mend_bucket(name: str) -> str:
+    label = mend_name(name)
+    return label if len(label) >= 3 else f"my-{label}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:

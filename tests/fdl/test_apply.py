@@ -1,0 +1,79 @@
+"""Applying goes through OSCAR's own client, each service on its own."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fdl.apply import Endpoint, Result, apply, services_on
+from fdl.document import Document, read_file
+from fdl.errors import ClusterError, UnreachableError
+from fdl.plan import plan
+from fdl.split import split
+from tests.fdl.conftest import SmallOscar, service
+
+Make = Callable[..., Document]
+PULSAR = Path(__file__).parents[2] / "fdl/pulsar.yaml"
+
+
+def carry_out(document: Document, oscar: SmallOscar) -> list[Result]:
+    client = oscar.endpoint.client()
+    return list(apply(plan(document, services_on(client)), client))
+
+
+def test_a_first_apply_creates_and_a_second_one_changes_nothing(oscar: SmallOscar) -> None:
+    document = read_file(PULSAR)
+    assert {result.action for result in carry_out(document, oscar)} == {"create"}
+    assert set(oscar.services) == {entry.name for entry in document.services}
+    oscar.calls.clear()
+    assert {result.action for result in carry_out(document, oscar)} == {"unchanged"}
+    assert oscar.calls == []
+
+
+def test_what_differs_is_updated_and_nothing_else(oscar: SmallOscar, document: Make) -> None:
+    carry_out(document(service("one"), service("two")), oscar)
+    oscar.calls.clear()
+    carry_out(document(service("one"), service("two", memory="2Gi")), oscar)
+    assert oscar.calls == [("PUT", "two")]
+    assert oscar.services["two"]["memory"] == "2Gi"
+
+
+def test_one_refused_service_does_not_stop_the_others(oscar: SmallOscar, document: Make) -> None:
+    oscar.refused["one"] = "A service with the provided name already exists"
+    one, two = carry_out(document(service("one"), service("two")), oscar)
+    assert one.error == f"{oscar.endpoint.url}: A service with the provided name already exists (400)"
+    assert two == Result("two", "create")
+
+
+def test_a_wrong_password_is_said_to_be_one(oscar: SmallOscar) -> None:
+    wrong = dataclasses.replace(oscar.endpoint, password="guess")
+    with pytest.raises(ClusterError, match="refuses the credentials"):
+        services_on(wrong.client())
+
+
+def test_an_endpoint_where_nobody_answers_is_said_to_be_one() -> None:
+    with pytest.raises(UnreachableError, match="nobody answers"):
+        services_on(Endpoint("dioscar", "http://127.0.0.1:1", "oscar", "x").client())
+
+
+def test_an_endpoint_that_is_no_address_is_said_to_be_one() -> None:
+    with pytest.raises(ClusterError, match="correct the endpoint"):
+        services_on(Endpoint("dioscar", "oscar.example", "oscar", "x").client())
+
+
+def test_each_file_of_a_split_is_deployed_by_oscar_python_alone(oscar: SmallOscar, tmp_path: Path) -> None:
+    document = read_file(PULSAR)
+    client = oscar.endpoint.client()
+    for path in split(document, tmp_path):
+        client.create_service(str(path))
+    assert {step.action for step in plan(document, services_on(client))} == {"unchanged"}
+
+
+def test_a_split_writes_variables_under_both_spellings(tmp_path: Path) -> None:
+    for path in split(read_file(PULSAR), tmp_path):
+        ((entry,),) = [yaml.safe_load(path.read_text())["functions"]["oscar"]]
+        environment = entry["dioscar"]["environment"]
+        assert environment["Variables"] == environment["variables"]
+        assert isinstance(entry["dioscar"]["cpu"], str)
