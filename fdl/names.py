@@ -34,8 +34,7 @@ def check_bucket_name(name: str) -> str:
     if _BUCKET.fullmatch(name) and ".." not in name and not re.fullmatch(r"\d+(\.\d+){3}", name):
         return name
     raise ValueError(
-        f'"{name}" is no bucket name (3 to 63 lowercase letters, digits, "-" and "."); '
-        f'write "{_mend_bucket(name)}"'
+        f'"{name}" is no bucket name (3 to 63 lowercase letters, digits, "-" and "."); write "{_mend_bucket(name)}"'
     )
 
 

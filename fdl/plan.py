@@ -78,7 +78,7 @@ def _changes(service: Service, there: Mapping[str, Any]) -> Iterator[Change]:
 def _comparable(service: Service) -> dict[str, Any]:
     """The document's own fields, flat: `environment.variables.FORWARD`, `input[0].path`."""
     document = service.to_json()
-    for field in SERVER_FIELDS:
+    for field in SERVER_FIELDS | {"cluster_id"}:  # some clients send their name for the cluster, others do not
         document.pop(field, None)
     document["environment"].pop("secrets")
     document["labels"] = {name: value for name, value in document["labels"].items() if not _from_server(name)}
