@@ -1,0 +1,60 @@
+"""OSCAR's REST API over an engine."""
+
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from infra.local.api.authentication import Handler, basic
+from infra.local.api.information import InformationRoutes
+from infra.local.api.invocation import InvocationRoutes
+from infra.local.api.logs import LogRoutes
+from infra.local.api.own import OwnRoutes
+from infra.local.api.replies import empty
+from infra.local.api.services import ServiceRoutes
+from infra.local.engine import Engine
+from infra.local.settings import Credentials
+
+
+def make_app(engine: Engine, credentials: Credentials, *, s3_endpoint: str, region: str, data: Path) -> Starlette:
+    """The ASGI application; `s3_endpoint` is the address that services and clients are told."""
+    information = InformationRoutes(credentials, s3_endpoint, region)
+    services = ServiceRoutes(engine, s3_endpoint, region)
+    invocation = InvocationRoutes(engine)
+    logs = LogRoutes(engine)
+    own = OwnRoutes(engine, data)
+
+    def system(method: str, path: str, handler: Handler) -> Route:
+        return Route(path, basic(credentials, handler), methods=[method])
+
+    return Starlette(
+        routes=[
+            Route("/health", information.health),
+            Route("/run/{service}", invocation.run, methods=["POST"]),
+            Route("/job/{service}", invocation.job, methods=["POST"]),
+            system("GET", "/system/info", information.info),
+            system("GET", "/system/config", information.config),
+            system("GET", "/system/services", services.list),
+            system("POST", "/system/services", services.create),
+            system("PUT", "/system/services", services.update),
+            system("GET", "/system/services/{service}", services.read),
+            system("DELETE", "/system/services/{service}", services.delete),
+            system("GET", "/system/logs/{service}", logs.list),
+            system("DELETE", "/system/logs/{service}", logs.delete_all),
+            system("GET", "/system/logs/{service}/{job}", logs.read),
+            system("DELETE", "/system/logs/{service}/{job}", logs.delete),
+            system("GET", "/dioscar/v1/status", own.status),
+            system("GET", "/dioscar/v1/jobs", own.jobs),
+            system("GET", "/dioscar/v1/jobs/{job}", own.job),
+            system("POST", "/dioscar/v1/jobs/{job}/cancel", own.cancel),
+            system("GET", "/dioscar/v1/jobs/{job}/log", own.log),
+        ],
+        exception_handlers={Exception: _internal_error},
+    )
+
+
+async def _internal_error(request: Request, error: Exception) -> Response:
+    """OSCAR answers a defect of its own with 500 and nothing; ours is in the cluster's log."""
+    return empty(500)

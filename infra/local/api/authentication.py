@@ -1,0 +1,48 @@
+"""Who may ask: HTTP Basic on `/system` and `/dioscar`, the service's token on `/run` and `/job`."""
+
+import base64
+import binascii
+import hmac
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from infra.local.api.replies import empty
+from infra.local.services import Deployed, Services
+from infra.local.settings import Credentials
+
+Handler = Callable[[Request], Awaitable[Response]]
+TOKEN_LENGTH = 64
+
+
+def basic(credentials: Credentials, handler: Handler) -> Handler:
+    """`handler` for those who know user name and password; 401 with OSCAR's challenge for the others."""
+
+    async def checked(request: Request) -> Response:
+        scheme, _, value = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "basic" or not _matches(value, credentials):
+            response = empty(401)
+            response.headers["WWW-Authenticate"] = 'Basic realm="Authorization Required"'
+            return response
+        return await handler(request)
+
+    return checked
+
+
+def by_token(request: Request, services: Services) -> Deployed | None:
+    """The service of the path, if the request bears its token; Basic credentials do not count, as in OSCAR."""
+    words = request.headers.get("authorization", "").split()
+    deployed = services.get(request.path_params["service"])
+    token = words[1] if len(words) == 2 and words[0] == "Bearer" else ""
+    expected = deployed.token if deployed else "0" * TOKEN_LENGTH
+    same = hmac.compare_digest(token.encode(), expected.encode())
+    return deployed if same and deployed is not None else None
+
+
+def _matches(value: str, credentials: Credentials) -> bool:
+    try:
+        given = base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return hmac.compare_digest(given, f"{credentials.oscar_username}:{credentials.oscar_password}".encode())

@@ -1,0 +1,142 @@
+"""`/dioscar/v1`: what OSCAR has no route for."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from infra.local import jobs
+from infra.local.api.replies import json_reply
+from infra.local.engine import Engine
+from infra.local.jobs import OPEN, Job, State
+
+MOST = 1000
+POLL_S = 0.1
+
+
+class OwnRoutes:
+    """The queue and the cluster, as the CLI shows them."""
+
+    def __init__(self, engine: Engine, data: Path) -> None:
+        self._engine = engine
+        self._data = data
+        self._began = time.monotonic()
+
+    async def jobs(self, request: Request) -> Response:
+        """The newest jobs, by `service`, `state`, `bucket` and `key`."""
+        query = request.query_params
+        where = {name: query[name] for name in ("service", "state", "bucket", "key") if query.get(name)}
+        if "state" in where and where["state"] not in list(State):
+            return _refused(f'state "{where["state"]}" is none; known are {", ".join(State)}', 400)
+        limit = query.get("limit", "100")
+        if not limit.isdigit():
+            return _refused(f'limit "{limit}" is no whole number', 400)
+        found = jobs.find(self._engine.database.read, where, limit=min(int(limit), MOST))
+        return json_reply({"jobs": [self._shown(job) for job in found]})
+
+    async def job(self, request: Request) -> Response:
+        """One job with everything that happened to it."""
+        job = self._find(request)
+        if job is None:
+            return _missing(request)
+        read = self._engine.database.read
+        return json_reply(
+            {
+                **self._shown(job),
+                "transitions": jobs.transitions(read, job),
+                "triggered": jobs.triggered(read, job),
+            }
+        )
+
+    async def cancel(self, request: Request) -> Response:
+        """End a job that waits or runs."""
+        job = self._find(request)
+        if job is None:
+            return _missing(request)
+        return json_reply({"cancelled": await self._engine.cancel(job)})
+
+    async def log(self, request: Request) -> Response:
+        """A job's output; with `follow=1`, until it ends."""
+        job = self._find(request)
+        if job is None:
+            return _missing(request)
+        follow = request.query_params.get("follow", "") in ("1", "true")
+        return StreamingResponse(self._lines(job, follow=follow), media_type="text/plain")
+
+    async def status(self, request: Request) -> Response:
+        """The cluster at a glance."""
+        read = self._engine.database.read
+        objects, size = self._engine.store.totals()
+        return json_reply(
+            {
+                "version": version("dioscar"),
+                "data": str(self._data),
+                "uptime_s": round(time.monotonic() - self._began, 3),
+                "services": len(self._engine.services.all()),
+                "jobs": jobs.counts(read),
+                "objects": objects,
+                "bytes": size,
+                "workers": self._engine.workers(),
+            }
+        )
+
+    def _find(self, request: Request) -> Job | None:
+        return jobs.get(self._engine.database.read, request.path_params["job"])
+
+    def _shown(self, job: Job) -> dict[str, Any]:
+        found = jobs.outputs(self._engine.database.read, job) if job.state == State.SUCCEEDED else []
+        return {
+            "id": job.id,
+            "service": job.service,
+            "state": job.state,
+            "attempt": job.attempt,
+            "max_attempts": job.max_attempts,
+            "bucket": job.bucket,
+            "key": job.key,
+            "created": job.created,
+            "started": job.started,
+            "finished": job.finished,
+            "exit_code": job.exit_code,
+            "reason": job.reason,
+            "run_key": job.run_key,
+            "progress": self._engine.progress(job),
+            "outputs": [{"bucket": o.bucket, "key": o.key, "size": o.size, "sha256": o.sha256} for o in found],
+        }
+
+    async def _lines(self, job: Job, *, follow: bool) -> AsyncIterator[bytes]:
+        """The log's bytes; while following, what comes until the job has ended."""
+        path, offset = self._engine.log_path(job), 0
+        while True:
+            now = jobs.get(self._engine.database.read, job.id)
+            ended = now is None or now.state not in OPEN
+            chunk = await asyncio.to_thread(_read_from, path, offset)
+            offset += len(chunk)
+            if chunk:
+                yield chunk
+            elif ended or not follow:
+                return
+            else:
+                await asyncio.sleep(POLL_S)
+
+
+def _read_from(path: Path, offset: int) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            stream.seek(offset)
+            return stream.read(1 << 20)
+    except FileNotFoundError:
+        return b""
+
+
+def _refused(message: str, status: int) -> Response:
+    return json_reply({"error": {"type": "BadRequest", "message": message}}, status)
+
+
+def _missing(request: Request) -> Response:
+    message = f'there is no job "{request.path_params["job"]}"; `dioscar jobs` lists them'
+    return json_reply({"error": {"type": "NoSuchJob", "message": message}}, 404)

@@ -1,0 +1,148 @@
+"""The embedded cluster: one process, one data folder, one database, two addresses."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+import uvloop
+
+from infra.local.api.app import make_app
+from infra.local.blobs import BlobStore
+from infra.local.database import Database
+from infra.local.engine import Engine
+from infra.local.objects import ObjectStore
+from infra.local.s3.app import S3App
+from infra.local.services import Services
+from infra.local.settings import REGION, Address, credentials, write_private
+
+STATE_FILE = "cluster.json"
+BACKLOG = 1024
+
+
+@dataclass(frozen=True)
+class ClusterSettings:
+    """How a cluster starts; `s3_advertise` is the object store's URL as services and other nodes see it."""
+
+    data: Path
+    api: Address
+    s3: Address
+    s3_advertise: str = ""
+
+
+class ClusterError(Exception):
+    """The cluster cannot start; the message says what to do."""
+
+
+def serve(settings: ClusterSettings, environ: Mapping[str, str] = os.environ) -> None:
+    """Run a cluster until SIGTERM or SIGINT, then drain and stop. Raises ClusterError or DatabaseError."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings.data.mkdir(parents=True, exist_ok=True)
+    with (
+        _listen(settings.api) as api,
+        _listen(settings.s3) as s3,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        runner.run(_serve(settings, environ, api, s3))
+
+
+async def _serve(
+    settings: ClusterSettings, environ: Mapping[str, str], api_socket: socket.socket, s3_socket: socket.socket
+) -> None:
+    data = settings.data.resolve()
+    api, s3 = _bound(settings.api, api_socket), _bound(settings.s3, s3_socket)
+    endpoint = settings.s3_advertise or s3.url
+    keys = credentials(data, environ)
+    database = Database(data / "dioscar.db")
+    try:
+        store = ObjectStore(database, BlobStore(data / "blobs", database))
+        services = Services(database, store, REGION)
+        engine = Engine(data, database, store, services, REGION)
+        secrets = {keys.minio_access_key: keys.minio_secret_key}
+        servers = [
+            _server(make_app(engine, keys, s3_endpoint=endpoint, region=REGION, data=data)),
+            _server(S3App(store, secrets.get, REGION)),
+        ]
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopping.set)
+        await engine.start()
+        serving = [
+            asyncio.create_task(server.serve(sockets=[sock]))
+            for server, sock in zip(servers, (api_socket, s3_socket), strict=True)
+        ]
+        state = data / STATE_FILE
+        facts = {
+            "pid": os.getpid(),
+            "api": api.url,
+            "s3": endpoint,
+            **asdict(keys),
+            "version": version("dioscar"),
+            "started": time.time(),
+        }
+        while not all(server.started for server in servers):
+            await asyncio.sleep(0.005)
+        write_private(state, json.dumps(facts, indent=2) + "\n")
+        logging.getLogger("dioscar").info("OSCAR API on %s, S3 on %s, data in %s", api.url, endpoint, data)
+        await stopping.wait()
+        state.unlink(missing_ok=True)
+        for server in servers:
+            server.should_exit = True
+        await asyncio.gather(*serving)
+        await engine.stop()
+    finally:
+        database.close()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: two servers share the process, and draining is the cluster's."""
+
+    def capture_signals(self) -> Any:
+        """Leave the process's signals alone."""
+        return nullcontext()
+
+
+def _server(app: Any) -> _Server:
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        log_level="warning",
+        backlog=BACKLOG,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=10,
+        server_header=False,
+    )
+    return _Server(config)
+
+
+def _listen(address: Address) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((address.host, address.port))
+    except OSError as error:
+        listener.close()
+        raise ClusterError(
+            f"{address.host}:{address.port} cannot be used ({error.strerror}); choose another address, port 0 is any"
+        ) from None
+    return listener
+
+
+def _bound(address: Address, listener: socket.socket) -> Address:
+    return Address(address.host, int(listener.getsockname()[1]))

@@ -1,0 +1,324 @@
+"""The engine: turns events into jobs, jobs into runs, and runs into objects, each step one transaction."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import fdl
+from events.notifications import Notification, build
+from infra.local import jobs
+from infra.local.database import Database, DatabaseError
+from infra.local.executors import Ended, Executor
+from infra.local.executors.process import ProcessExecutor
+from infra.local.executors.warm import WarmExecutor
+from infra.local.finishing import Finisher
+from infra.local.jobs import Job
+from infra.local.objects import ObjectStore, Origin, StoredObject
+from infra.local.services import Deployed, Services
+from infra.local.staging import Stager
+from infra.local.workspace import MARK, Workspace
+from layers.runtime.contract import Exit, InputError
+from layers.runtime.incoming import interpret
+from layers.runtime.supervisor import encode_reply, regular_files
+
+RETRIES = "3"
+DRAIN_S = 30.0
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The answer to a synchronous call: the reply's bytes, or how it failed."""
+
+    ended: Ended
+    body: bytes
+
+
+class Engine:
+    """Runs the jobs of one cluster; belongs to the event loop that starts it."""
+
+    def __init__(self, data: Path, database: Database, store: ObjectStore, services: Services, region: str) -> None:
+        self.database = database
+        self.store = store
+        self.services = services
+        self._data = data
+        self._region = region
+        self._slots = max(2, os.cpu_count() or 1)
+        self._active: dict[int, asyncio.Task[None]] = {}
+        self._running: dict[str, set[int]] = {}
+        self._workspaces: dict[str, Workspace] = {}
+        self._pending_writes: set[asyncio.Future[None]] = set()
+        self._open = False
+        self._calls = asyncio.Semaphore(4 * self._slots)
+        self._function_script = (Path(fdl.__file__).parent / "function.sh").read_text(encoding="utf-8")
+        self._stager = Stager(database, store)
+        self._finisher = Finisher(database, store)
+        database.add_schema(jobs.SCHEMA)
+        store.listeners.append(self._on_created)
+
+    async def start(self) -> None:
+        """Take up what was open when the last process ended, then run."""
+        kill_left_behind(self._data)
+        await self.database.write(jobs.interrupted)
+        self._process: Executor = ProcessExecutor(self._data)
+        self._warm = WarmExecutor(self._data)
+        self.services.on_change.append(self._on_service)
+        self._open = True
+        for deployed in self.services.all():
+            self._dispatch(deployed.name)
+        self._arm_all()
+
+    async def stop(self, patience_s: float = DRAIN_S) -> None:
+        """Start nothing more, let what runs end or checkpoint, and leave the rest to the next start."""
+        self._open = False
+        running = list(self._active.values())
+        if running:
+            await asyncio.wait(running, timeout=patience_s)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await self._warm.close()
+        await self._process.close()
+        await asyncio.gather(*self._pending_writes, return_exceptions=True)
+
+    async def submit(self, deployed: Deployed, body: bytes, *, job_id: str = "") -> Job:
+        """Queue an asynchronous call (`/job`). Raises InputError where the body is neither JSON nor base64."""
+        interpret(body)
+        attempts = max_attempts(deployed)
+
+        def work(connection: sqlite3.Connection) -> Job:
+            job = jobs.add(connection, deployed.name, body, max_attempts=attempts, job_id=job_id)
+            self.database.after_commit(lambda: self._dispatch(deployed.name))
+            return job
+
+        return await self.database.write(work)
+
+    async def call(self, deployed: Deployed, body: bytes) -> Reply:
+        """Run synchronously (`/run`): nothing is queued and nothing is stored. Raises InputError for a wrong body."""
+        event = interpret(body)
+        async with self._calls:
+            name = f"call-{time.monotonic_ns():x}"
+            workspace = Workspace(self._data / "run" / name, self._data / "run" / name / "log")
+            try:
+                workspace.create()
+                staged = await self._stager.stage_event(event, workspace)
+                ended = await self._executor(deployed).run(deployed, staged, timeout_s=timeout_s(deployed))
+                return await asyncio.to_thread(_reply, ended, staged)
+            finally:
+                await asyncio.to_thread(workspace.remove)
+
+    async def cancel(self, job: Job) -> bool:
+        """End a job that waits or runs; whether there was anything to end."""
+        cancelled = await self.database.write(lambda connection: jobs.cancel(connection, job))
+        task = self._active.get(job.seq)
+        if task is not None:
+            task.cancel()
+        return cancelled
+
+    async def delete_service(self, name: str) -> None:
+        """Undeploy: its open jobs are cancelled with it."""
+        await self.services.delete(name, lambda connection: jobs.cancel_open(connection, name, "the service is gone"))
+        for job in [self._active[seq] for seq in self._running.get(name, set()) if seq in self._active]:
+            job.cancel()
+
+    def progress(self, job: Job) -> dict[str, float] | None:
+        """What a running job last said of its progress."""
+        workspace = self._workspaces.get(job.id)
+        return workspace.progress if workspace else None
+
+    def log_path(self, job: Job) -> Path:
+        """Where a job's output is streamed to."""
+        return self.logs_of(job.service) / f"{job.id}.log"
+
+    def logs_of(self, service: str) -> Path:
+        """The folder of a service's logs."""
+        return self._data / "logs" / service
+
+    def workers(self) -> list[dict[str, object]]:
+        """The idle warm workers."""
+        return self._warm.summary()
+
+    def _on_created(
+        self, connection: sqlite3.Connection, stored: StoredObject, event_name: str, origin: Origin
+    ) -> None:
+        """In the transaction that stores an object: the jobs that its bucket's notifications ask for."""
+        if stored.key.endswith("/"):
+            return  # a folder marker is not data
+        for arn in self.store.matching(connection, stored.bucket, stored.key, event_name):
+            deployed = self.services.target(arn)
+            if deployed is None:
+                continue
+            job = jobs.add(
+                connection,
+                deployed.name,
+                json.dumps(build(self._notification(stored, event_name, origin)), ensure_ascii=False).encode(),
+                max_attempts=max_attempts(deployed),
+                bucket=stored.bucket,
+                key=stored.key,
+                object_id=stored.id,
+                parent=self._finisher.emitting,
+            )
+            self.store.pin(connection, stored.id, job.id)
+            name = deployed.name
+            self.database.after_commit(lambda name=name: self._dispatch(name))  # type: ignore[misc]
+
+    def _notification(self, stored: StoredObject, event_name: str, origin: Origin) -> Notification:
+        return Notification(
+            bucket=stored.bucket,
+            key=stored.key,
+            event_name=event_name,
+            size=stored.size,
+            etag=stored.etag,
+            content_type=stored.content_type,
+            metadata={f"X-Amz-Meta-{name}": value for name, value in stored.metadata.items()},
+            sequencer=f"{stored.id:016X}",
+            time=datetime.fromtimestamp(stored.modified, UTC),
+            principal=origin.principal,
+            source_ip=origin.source_ip,
+            user_agent=origin.user_agent,
+            region=self._region,
+        )
+
+    def _on_service(self, name: str) -> None:
+        self._warm.forget(name)
+        self._dispatch(name)
+
+    def _arm_all(self) -> None:
+        """After a start: wake each service when its next retry is due."""
+        for deployed in self.services.all():
+            due = jobs.next_due(self.database.read, deployed.name)
+            if due is not None:
+                self._wake_at(deployed.name, due)
+
+    def _wake_at(self, service: str, when: float) -> None:
+        asyncio.get_running_loop().call_later(max(0.0, when - time.time()) + 0.001, self._dispatch, service)
+
+    def _dispatch(self, service: str) -> None:
+        """Start as many of a service's jobs as there is room for."""
+        deployed = self.services.get(service)
+        if not self._open or deployed is None:
+            return
+        mine = self._running.setdefault(service, set())
+        room = min(self._slots - len(self._active), concurrency(deployed, self._slots) - len(mine))
+        if room <= 0:
+            return
+        ready = jobs.ready(self.database.read, service, time.time(), limit=room + len(mine))
+        for job in [job for job in ready if job.seq not in self._active][:room]:
+            mine.add(job.seq)
+            task = asyncio.create_task(self._attempt(deployed, job))
+            self._active[job.seq] = task
+            task.add_done_callback(lambda task, job=job: self._ended(task, job))  # type: ignore[misc]
+
+    def _ended(self, task: "asyncio.Task[None]", job: Job) -> None:
+        self._active.pop(job.seq, None)
+        self._running.get(job.service, set()).discard(job.seq)
+        self._workspaces.pop(job.id, None)
+        if not task.cancelled() and task.exception() is not None:
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": f"job {job.id}: the engine failed", "exception": task.exception()}
+            )
+            self._wake_at(job.service, time.time() + 1)
+        self._dispatch(job.service)
+        if len(self._active) < self._slots:
+            for deployed in self.services.all():
+                self._dispatch(deployed.name)
+
+    async def _attempt(self, deployed: Deployed, job: Job) -> None:
+        """One attempt of a job, from its input's bytes to its outputs' rows."""
+        self._write_later(lambda connection: jobs.start(connection, job))
+        workspace = Workspace(self._data / "run" / job.id, self.log_path(job))
+        self._workspaces[job.id] = workspace
+        try:
+            try:
+                workspace.create()
+                staged = await self._stager.stage_job(deployed, job, workspace)
+                ended = await self._executor(deployed).run(deployed, staged, timeout_s=timeout_s(deployed))
+                if ended.code == Exit.DONE:
+                    await self._finisher.succeed(deployed, job, staged, ended.run_key)
+                    return
+            except InputError as error:
+                ended = Ended(Exit.BAD_INPUT, "InputError", str(error))
+            except (OSError, DatabaseError) as error:
+                ended = Ended(Exit.FAILED, type(error).__name__, f"the cluster could not store or stage it: {error}")
+            reason = _reason(ended, workspace)
+            due = await self._finisher.fail(job, ended, reason)
+            if due is not None:
+                self._wake_at(job.service, due)
+        finally:
+            await asyncio.to_thread(workspace.remove)
+
+    def _write_later(self, work: Callable[[sqlite3.Connection], None]) -> None:
+        """Queue a change that need not be durable before we go on; changes are made in the order they are queued."""
+        future = asyncio.ensure_future(self.database.write(work))
+        self._pending_writes.add(future)
+        future.add_done_callback(self._pending_writes.discard)
+
+    def _executor(self, deployed: Deployed) -> Executor:
+        """`warm` where the script is ours, byte for byte, and the FDL does not ask for `process`."""
+        ours = deployed.service.script == self._function_script and "DIOSCAR_FUNCTION" in deployed.variables
+        return self._warm if ours and deployed.annotation("executor", "warm") == "warm" else self._process
+
+
+def max_attempts(deployed: Deployed) -> int:
+    """How often a job is tried: once, and as often again as the annotation `dioscar/retries` says (3)."""
+    return 1 + _whole(deployed, "retries", RETRIES)
+
+
+def timeout_s(deployed: Deployed) -> float | None:
+    """The annotation `dioscar/timeout` in seconds; none by default, as in OSCAR."""
+    return float(_whole(deployed, "timeout", "0")) or None
+
+
+def concurrency(deployed: Deployed, slots: int) -> int:
+    """How many jobs of a service run at once: the annotation `dioscar/concurrency`, else as many as there are cores."""
+    return max(1, _whole(deployed, "concurrency", str(slots)))
+
+
+def _whole(deployed: Deployed, name: str, default: str) -> int:
+    text = deployed.annotation(name, default)
+    return int(text) if text.isdigit() else int(default)
+
+
+def _reason(ended: Ended, workspace: Workspace) -> str:
+    """Why an attempt failed: what the runtime said, else the last thing that the script printed."""
+    if ended.message:
+        return f"{ended.error}: {ended.message}" if ended.error else ended.message
+    status = f"signal {-ended.code}" if ended.code < 0 else f"status {ended.code}"
+    last = _last_line(workspace.log)
+    return f"the script ended with {status}" + (f": {last}" if last else "")
+
+
+def _last_line(log: Path) -> str:
+    with contextlib.suppress(OSError), log.open("rb") as stream:
+        stream.seek(max(0, log.stat().st_size - 2000))
+        lines = stream.read().decode(errors="replace").strip().splitlines()
+        return lines[-1][:500] if lines else ""
+    return ""
+
+
+def _reply(ended: Ended, workspace: Workspace) -> Reply:
+    if ended.code != Exit.DONE:
+        if not ended.message:
+            ended = Ended(ended.code, "ScriptError", _reason(ended, workspace))
+        return Reply(ended, b"")
+    files = regular_files(workspace.produced)
+    return Reply(ended, encode_reply(workspace.produced, files) if files else workspace.log.read_bytes())
+
+
+def kill_left_behind(data: Path) -> int:
+    """End the processes that a killed cluster left running in this data folder; returns how many there were."""
+    mark = f"{MARK}={data}".encode()
+    killed = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark in (folder / "environ").read_bytes().split(b"\0"):
+                os.kill(int(folder.name), signal.SIGKILL)
+                killed += 1
+    return killed

@@ -1,0 +1,94 @@
+"""The `process` executor: the service's script under `sh`, in a session of its own, killed as a whole."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import TypeVar
+
+from infra.local.executors import Ended
+from infra.local.services import Deployed
+from infra.local.workspace import Workspace, read_json, service_environment
+
+T = TypeVar("T")
+
+GRACE_S = 10.0
+"""How long a run may take to write its checkpoint, between SIGTERM and SIGKILL."""
+TIMED_OUT = 124
+
+
+class ProcessExecutor:
+    """Satisfies `infra.local.executors.Executor`."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+
+    async def run(self, deployed: Deployed, workspace: Workspace, *, timeout_s: float | None) -> Ended:
+        """Run the script of `deployed`; its output goes to the workspace's log as it comes."""
+        script = workspace.folder / "script.sh"
+        script.write_text(deployed.service.script, encoding="utf-8")
+        outcome = workspace.folder / "outcome.json"
+        environment = {
+            **service_environment(deployed, self._data),
+            **workspace.job_variables,
+            "DIOSCAR_OUTCOME": str(outcome),
+        }
+        with workspace.log.open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                "/bin/sh",
+                str(script),
+                cwd=workspace.folder,
+                env=environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        try:
+            code, in_time = await within(timeout_s, process.wait(), process.pid)
+        finally:
+            kill_group(process.pid, signal.SIGKILL)
+        if not in_time:
+            return timed_out(timeout_s)
+        told = read_json(outcome) or {}
+        return Ended(code, told.get("error", ""), told.get("message", ""), told.get("run_key", ""))
+
+    async def close(self) -> None:
+        """Nothing outlives a run."""
+
+
+async def within(timeout_s: float | None, ending: Awaitable[T], pid: int) -> tuple[T, bool]:
+    """Await the end of a run; past its time, SIGTERM, then SIGKILL. Also when the waiting itself is cancelled."""
+    waiting = asyncio.ensure_future(ending)
+    try:
+        return await asyncio.wait_for(asyncio.shield(waiting), timeout_s), True
+    except TimeoutError:
+        return await _terminate(waiting, pid), False
+    except asyncio.CancelledError:
+        with contextlib.suppress(Exception):
+            await _terminate(waiting, pid)
+        raise
+
+
+async def _terminate(waiting: "asyncio.Future[T]", pid: int) -> T:
+    kill_group(pid, signal.SIGTERM)
+    try:
+        return await asyncio.wait_for(asyncio.shield(waiting), GRACE_S)
+    except TimeoutError:
+        kill_group(pid, signal.SIGKILL)
+        return await waiting
+
+
+def kill_group(pid: int, number: signal.Signals) -> None:
+    """Signal a process and all it has started; one that is gone needs no more."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+
+
+def timed_out(timeout_s: float | None) -> Ended:
+    """The end of a run that took too long."""
+    return Ended(
+        TIMED_OUT, "Timeout", f"took longer than {timeout_s:g} s and was stopped; raise the annotation dioscar/timeout"
+    )

@@ -1,0 +1,113 @@
+"""Stage out: a run's outputs, its forwards, the jobs they trigger and its own end, in one transaction."""
+
+import mimetypes
+import sqlite3
+from collections.abc import Mapping
+
+from infra.local import jobs
+from infra.local.blobs import Blob
+from infra.local.database import Database
+from infra.local.executors import Ended
+from infra.local.jobs import Job, OutputRow, State
+from infra.local.objects import NoSuchBucket, ObjectStore, Origin
+from infra.local.services import Deployed
+from infra.local.workspace import Workspace
+from layers.runtime.contract import Exit, InputError
+from layers.runtime.forward import Forward, forwards, next_hop, parse_forward
+from layers.runtime.storage import Output
+from layers.runtime.supervisor import regular_files
+
+CREATED = "s3:ObjectCreated:Put"
+Target = tuple[str, str, str, Mapping[str, str]]
+"""A file of the run, the bucket and key that it becomes, and its metadata."""
+
+
+class Finisher:
+    """Ends attempts. `emitting` is the job whose outputs are being stored; it belongs to the writer's thread."""
+
+    def __init__(self, database: Database, store: ObjectStore) -> None:
+        self._database = database
+        self._store = store
+        self.emitting = ""
+
+    async def succeed(self, deployed: Deployed, job: Job, workspace: Workspace, run_key: str) -> None:
+        """Store what the run made; all of it, with everything that follows from it, or nothing.
+
+        Raises InputError where a forward cannot be delivered.
+        """
+        files = regular_files(workspace.produced)
+        targets: list[Target] = [
+            (path, output.bucket, output.key(path), {})
+            for output in _outputs(deployed)
+            for path in filter(output.takes, files)
+        ]
+        targets += self._forwards(deployed, job, files)
+        blobs: dict[str, Blob] = {}
+        for path in dict.fromkeys(path for path, *_ in targets):
+            blobs[path] = await self._store.ingest(workspace.produced / path)
+        origin = Origin(principal=deployed.name)
+
+        def work(connection: sqlite3.Connection) -> None:
+            if not jobs.is_open(connection, job):
+                return  # cancelled while it ran: its outputs never were
+            self.emitting = job.id
+            try:
+                rows = []
+                for path, bucket, key, metadata in targets:
+                    stored = self._store.insert(
+                        connection,
+                        bucket,
+                        key,
+                        blobs[path],
+                        content_type=mimetypes.guess_type(path)[0] or "application/octet-stream",
+                        metadata=metadata,
+                        event=CREATED,
+                        origin=origin,
+                    )
+                    rows.append(OutputRow(bucket, key, stored.size, stored.sha256))
+                jobs.succeed(connection, job, rows, run_key)
+                self._store.unpin(connection, job.id)
+            finally:
+                self.emitting = ""
+
+        try:
+            await self._database.write(work)
+        except NoSuchBucket as error:
+            raise InputError(f"{error}; create the bucket or correct the FDL's output or FORWARD") from None
+
+    async def fail(self, job: Job, ended: Ended, reason: str) -> float | None:
+        """Record how an attempt ended; the time at which the job is to be tried again, if it is."""
+
+        def work(connection: sqlite3.Connection) -> State:
+            if not jobs.is_open(connection, job):
+                return State.CANCELLED
+            if ended.code == Exit.AGAIN:
+                jobs.again(connection, job, ended.code, reason)
+                return State.PENDING
+            return jobs.fail(connection, job, ended.code, reason, final=ended.code == Exit.BAD_INPUT)
+
+        state = await self._database.write(work)
+        if state not in (State.PENDING, State.RETRYING):
+            return None
+        again = jobs.get(self._database.read, job.id)
+        return again.not_before if again else None
+
+    def _forwards(self, deployed: Deployed, job: Job, files: list[str]) -> list[Target]:
+        """What the function's FORWARD sends on, with the metadata that tells where it came from."""
+        if "DIOSCAR_FUNCTION" not in deployed.variables:
+            return []
+        emitted: list[Forward] = list(forwards(parse_forward(deployed.variables.get("FORWARD", "")), files))
+        if not emitted:
+            return []
+        source = self._store.by_id(job.object) if job.object is not None else None
+        metadata = next_hop(dict(source.metadata) if source else {}, deployed.name, job.bucket, job.key)
+        return [(forward.path, forward.bucket, forward.key, metadata) for forward in emitted]
+
+
+def _outputs(deployed: Deployed) -> list[Output]:
+    """The service's outputs in the cluster's own store."""
+    return [
+        Output(entry.bucket, entry.folder, tuple(entry.prefix), tuple(entry.suffix))
+        for entry in deployed.service.output
+        if entry.provider_type == "minio"
+    ]

@@ -1,0 +1,358 @@
+"""The queue: what is to run, in which state it is, and everything that ever happened to it.
+
+A job is made in the transaction that stores its object. Each change of state is a row in `transitions`. Jobs of one
+service and one key run in the order of their events.
+"""
+
+import json
+import random
+import sqlite3
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    service TEXT NOT NULL,
+    bucket TEXT NOT NULL DEFAULT '',
+    key TEXT NOT NULL DEFAULT '',
+    object INTEGER,
+    body BLOB NOT NULL,
+    parent TEXT NOT NULL DEFAULT '',
+    state TEXT NOT NULL,
+    attempt INTEGER NOT NULL DEFAULT 0,
+    max_attempts INTEGER NOT NULL,
+    not_before REAL NOT NULL DEFAULT 0,
+    created REAL NOT NULL,
+    started REAL,
+    finished REAL,
+    exit_code INTEGER,
+    reason TEXT NOT NULL DEFAULT '',
+    run_key TEXT NOT NULL DEFAULT '',
+    pinned TEXT
+);
+CREATE INDEX IF NOT EXISTS jobs_open ON jobs (service, seq) WHERE state IN ('Pending', 'Running', 'Retrying');
+CREATE INDEX IF NOT EXISTS jobs_open_of_key ON jobs (service, bucket, key, seq)
+    WHERE state IN ('Pending', 'Running', 'Retrying');
+CREATE INDEX IF NOT EXISTS jobs_of_service ON jobs (service, seq);
+CREATE INDEX IF NOT EXISTS jobs_of_state ON jobs (state, seq);
+CREATE INDEX IF NOT EXISTS jobs_of_key ON jobs (bucket, key, seq);
+CREATE INDEX IF NOT EXISTS jobs_of_parent ON jobs (parent) WHERE parent != '';
+CREATE TABLE IF NOT EXISTS transitions (
+    job INTEGER NOT NULL REFERENCES jobs (seq) ON DELETE CASCADE,
+    time REAL NOT NULL,
+    state TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    detail TEXT NOT NULL DEFAULT ''
+);
+CREATE INDEX IF NOT EXISTS transitions_of_job ON transitions (job);
+CREATE TABLE IF NOT EXISTS job_outputs (
+    job INTEGER NOT NULL REFERENCES jobs (seq) ON DELETE CASCADE,
+    bucket TEXT NOT NULL,
+    key TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    sha256 TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS job_outputs_of_job ON job_outputs (job);
+"""
+
+BACKOFF_S = 1.0
+BACKOFF_MOST_S = 300.0
+AGAIN_S = 1.0
+
+
+class State(StrEnum):
+    """Where a job is. `Failed` ends an attempt and shows in the transitions only; `Dead` is the dead-letter list."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    RETRYING = "Retrying"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    DEAD = "Dead"
+    CANCELLED = "Cancelled"
+
+
+OPEN = (State.PENDING, State.RUNNING, State.RETRYING)
+OSCAR_PHASES = {
+    State.PENDING: "Pending",
+    State.RETRYING: "Pending",
+    State.RUNNING: "Running",
+    State.SUCCEEDED: "Succeeded",
+    State.FAILED: "Failed",
+    State.DEAD: "Failed",
+    State.CANCELLED: "Failed",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A row of the queue; times in Unix seconds."""
+
+    seq: int
+    id: str
+    service: str
+    bucket: str
+    key: str
+    object: int | None
+    state: State
+    attempt: int
+    max_attempts: int
+    not_before: float
+    created: float
+    started: float | None
+    finished: float | None
+    exit_code: int | None
+    reason: str
+    run_key: str
+    pinned: str | None
+
+
+@dataclass(frozen=True)
+class OutputRow:
+    """An object that a job made."""
+
+    bucket: str
+    key: str
+    size: int
+    sha256: str
+
+
+_COLUMNS = ", ".join(Job.__dataclass_fields__)
+
+
+def add(
+    connection: sqlite3.Connection,
+    service: str,
+    body: bytes,
+    *,
+    max_attempts: int,
+    bucket: str = "",
+    key: str = "",
+    object_id: int | None = None,
+    parent: str = "",
+    job_id: str = "",
+) -> Job:
+    """Queue an invocation of `service` with the event or payload `body`."""
+    now = time.time()
+    name = service if len(service) < 25 else service[:16]  # OSCAR's rule: the name must fit a Kubernetes label
+    job_id = job_id or f"{name}-{uuid.uuid4()}"
+    row = connection.execute(
+        f"INSERT INTO jobs (id, service, bucket, key, object, body, parent, state, max_attempts, created)"  # noqa: S608 - our own column names
+        f" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING {_COLUMNS}",
+        (job_id, service, bucket, key, object_id, body, parent, State.PENDING, max_attempts, now),
+    ).fetchone()
+    job = _job(row)
+    _note(connection, job.seq, State.PENDING, 0, now=now)
+    return job
+
+
+def start(connection: sqlite3.Connection, job: Job) -> None:
+    """An attempt begins."""
+    now = time.time()
+    connection.execute(
+        "UPDATE jobs SET state = ?, attempt = attempt + 1, started = ? WHERE seq = ?", (State.RUNNING, now, job.seq)
+    )
+    _note(connection, job.seq, State.RUNNING, job.attempt + 1, now=now)
+
+
+def succeed(connection: sqlite3.Connection, job: Job, outputs: Iterable[OutputRow], run_key: str) -> None:
+    """The end of a job, in the transaction that stores its outputs."""
+    connection.execute("UPDATE jobs SET run_key = ? WHERE seq = ?", (run_key, job.seq))
+    connection.executemany(
+        "INSERT INTO job_outputs VALUES (?, ?, ?, ?, ?)",
+        [(job.seq, out.bucket, out.key, out.size, out.sha256) for out in outputs],
+    )
+    _end(connection, job, State.SUCCEEDED, 0, "")
+
+
+def again(connection: sqlite3.Connection, job: Job, exit_code: int, reason: str) -> None:
+    """The attempt checkpointed: it goes on from there and is not counted."""
+    now = time.time()
+    connection.execute(
+        "UPDATE jobs SET state = ?, attempt = attempt - 1, not_before = ?, exit_code = ?, reason = ? WHERE seq = ?",
+        (State.PENDING, now + AGAIN_S, exit_code, reason, job.seq),
+    )
+    _note(connection, job.seq, State.PENDING, job.attempt, reason, now=now)
+
+
+def interrupted(connection: sqlite3.Connection) -> int:
+    """After a crash: what was running is pending again, its attempt not counted; returns how many there were."""
+    rows = connection.execute(
+        "UPDATE jobs SET state = ?, attempt = max(attempt - 1, 0) WHERE state = ? RETURNING seq, attempt",
+        (State.PENDING, State.RUNNING),
+    ).fetchall()
+    for seq, attempt in rows:
+        _note(connection, seq, State.PENDING, attempt, "the cluster stopped while it ran")
+    return len(rows)
+
+
+def fail(connection: sqlite3.Connection, job: Job, exit_code: int, reason: str, *, final: bool) -> State:
+    """The attempt failed: another one after a pause (exponential, jittered), or the dead-letter list."""
+    now = time.time()
+    attempt = job.attempt + 1
+    _note(connection, job.seq, State.FAILED, attempt, reason, now=now)
+    if final or attempt >= job.max_attempts:
+        _end(connection, job, State.DEAD, exit_code, reason)
+        return State.DEAD
+    pause = min(BACKOFF_S * 2 ** (attempt - 1), BACKOFF_MOST_S) * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
+    connection.execute(
+        "UPDATE jobs SET state = ?, not_before = ?, exit_code = ?, reason = ? WHERE seq = ?",
+        (State.RETRYING, now + pause, exit_code, reason, job.seq),
+    )
+    _note(connection, job.seq, State.RETRYING, attempt, f"in {pause:.1f} s", now=now)
+    return State.RETRYING
+
+
+def pin(connection: sqlite3.Connection, job: Job, pinned: list[dict[str, str]]) -> None:
+    """What the request's inputs were found to be, for this attempt and those after it."""
+    connection.execute("UPDATE jobs SET pinned = ? WHERE seq = ?", (json.dumps(pinned), job.seq))
+
+
+def ready(connection: sqlite3.Connection, service: str, now: float, *, limit: int) -> list[Job]:
+    """Jobs of a service that may start: due, and none before them on the same object key is still open."""
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM jobs AS job INDEXED BY jobs_open"  # noqa: S608
+        " WHERE service = ? AND state IN ('Pending', 'Running', 'Retrying') AND not_before <= ?"
+        " AND (object IS NULL OR NOT EXISTS (SELECT 1 FROM jobs AS earlier INDEXED BY jobs_open_of_key"
+        "  WHERE earlier.service = job.service AND earlier.bucket = job.bucket AND earlier.key = job.key"
+        "  AND earlier.state IN ('Pending', 'Running', 'Retrying') AND earlier.seq < job.seq))"
+        " ORDER BY seq LIMIT ?",
+        (service, now, limit),
+    )
+    return [_job(row) for row in rows.fetchall()]
+
+
+def next_due(connection: sqlite3.Connection, service: str) -> float | None:
+    """When the next waiting job of a service may start."""
+    row = connection.execute(
+        "SELECT min(not_before) FROM jobs INDEXED BY jobs_open"
+        " WHERE service = ? AND state IN ('Pending', 'Running', 'Retrying')",
+        (service,),
+    ).fetchone()
+    return None if row[0] is None else float(row[0])
+
+
+def is_open(connection: sqlite3.Connection, job: Job) -> bool:
+    """Whether the job has not ended meanwhile."""
+    row = connection.execute("SELECT state FROM jobs WHERE seq = ?", (job.seq,)).fetchone()
+    return row is not None and row[0] in OPEN
+
+
+def cancel(connection: sqlite3.Connection, job: Job, reason: str = "cancelled") -> bool:
+    """End an open job; whether it was open."""
+    if not is_open(connection, job):
+        return False
+    _end(connection, job, State.CANCELLED, None, reason)
+    return True
+
+
+def get(connection: sqlite3.Connection, job_id: str) -> Job | None:
+    """The job of that id."""
+    row = connection.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (job_id,)).fetchone()  # noqa: S608
+    return _job(row) if row else None
+
+
+def body(connection: sqlite3.Connection, job: Job) -> bytes:
+    """The event, or the payload of a direct call."""
+    return bytes(connection.execute("SELECT body FROM jobs WHERE seq = ?", (job.seq,)).fetchone()[0])
+
+
+def find(
+    connection: sqlite3.Connection, where: Mapping[str, str], *, limit: int, before: int | None = None
+) -> list[Job]:
+    """The newest jobs by any of `service`, `state`, `bucket` and `key`; `before` is the `seq` to go on from."""
+    terms = [f"{name} = ?" for name in where]
+    values: list[Any] = list(where.values())
+    if before is not None:
+        terms.append("seq < ?")
+        values.append(before)
+    condition = f"WHERE {' AND '.join(terms)}" if terms else ""
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM jobs {condition} ORDER BY seq DESC LIMIT ?",  # noqa: S608
+        (*values, limit),
+    )
+    return [_job(row) for row in rows.fetchall()]
+
+
+def outputs(connection: sqlite3.Connection, job: Job) -> list[OutputRow]:
+    """The objects that a job made."""
+    rows = connection.execute("SELECT bucket, key, size, sha256 FROM job_outputs WHERE job = ?", (job.seq,))
+    return [OutputRow(*row) for row in rows.fetchall()]
+
+
+def transitions(connection: sqlite3.Connection, job: Job) -> list[dict[str, Any]]:
+    """Everything that happened to a job, oldest first."""
+    rows = connection.execute(
+        "SELECT time, state, attempt, detail FROM transitions WHERE job = ? ORDER BY rowid", (job.seq,)
+    )
+    return [dict(row) for row in rows.fetchall()]
+
+
+def triggered(connection: sqlite3.Connection, job: Job) -> list[str]:
+    """The jobs that this one's outputs started."""
+    rows = connection.execute("SELECT id FROM jobs WHERE parent = ? ORDER BY seq", (job.id,))
+    return [row[0] for row in rows.fetchall()]
+
+
+def counts(connection: sqlite3.Connection) -> dict[str, int]:
+    """How many jobs are in each state."""
+    rows = connection.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall()
+    return {str(state): int(number) for state, number in rows}
+
+
+def delete(connection: sqlite3.Connection, job_id: str) -> bool:
+    """Forget a finished job; whether there was one."""
+    rows = connection.execute(
+        "DELETE FROM jobs WHERE id = ? AND state NOT IN ('Pending', 'Running', 'Retrying') RETURNING seq", (job_id,)
+    )
+    return bool(rows.fetchall())
+
+
+def delete_finished(connection: sqlite3.Connection, service: str, *, everything: bool) -> list[str]:
+    """Forget the jobs of a service that succeeded, or all that have ended; returns their ids."""
+    states = (State.SUCCEEDED, State.DEAD, State.CANCELLED) if everything else (State.SUCCEEDED,)
+    marks = ", ".join("?" * len(states))
+    rows = connection.execute(
+        f"DELETE FROM jobs WHERE service = ? AND state IN ({marks}) RETURNING id",  # noqa: S608
+        (service, *states),
+    )
+    return [row[0] for row in rows.fetchall()]
+
+
+def cancel_open(connection: sqlite3.Connection, service: str, reason: str) -> None:
+    """End every open job of a service that is going away."""
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM jobs INDEXED BY jobs_open"  # noqa: S608
+        " WHERE service = ? AND state IN ('Pending', 'Running', 'Retrying')",
+        (service,),
+    ).fetchall()
+    for row in rows:
+        _end(connection, _job(row), State.CANCELLED, None, reason)
+
+
+def _end(connection: sqlite3.Connection, job: Job, state: State, exit_code: int | None, reason: str) -> None:
+    now = time.time()
+    connection.execute(
+        "UPDATE jobs SET state = ?, finished = ?, exit_code = ?, reason = ? WHERE seq = ?",
+        (state, now, exit_code, reason, job.seq),
+    )
+    _note(connection, job.seq, state, job.attempt + 1, reason, now=now)
+
+
+def _note(
+    connection: sqlite3.Connection, seq: int, state: State, attempt: int, detail: str = "", *, now: float | None = None
+) -> None:
+    connection.execute(
+        "INSERT INTO transitions VALUES (?, ?, ?, ?, ?)", (seq, now or time.time(), state, attempt, detail)
+    )
+
+
+def _job(row: sqlite3.Row) -> Job:
+    values = dict(row)
+    return Job(**{**values, "state": State(values["state"])})

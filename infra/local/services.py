@@ -1,0 +1,179 @@
+"""The deployed services: their documents, their tokens and their mailboxes."""
+
+import json
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fdl.model import Service, service_from_json
+from infra.local.database import Database
+from infra.local.objects import Notification, ObjectStore
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS services (
+    name TEXT PRIMARY KEY,
+    document TEXT NOT NULL,
+    token TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    created REAL NOT NULL,
+    updated REAL NOT NULL
+);
+"""
+ADMIN = "cluster_admin"
+
+
+class ServiceExists(Exception):  # noqa: N818 - the cluster's answer, not a defect
+    """A service of that name is deployed already."""
+
+
+class NoSuchService(Exception):  # noqa: N818
+    """No service of that name is deployed."""
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A service as the cluster runs it; `revision` grows with each update."""
+
+    service: Service
+    token: str
+    owner: str
+    revision: int
+
+    @property
+    def name(self) -> str:
+        return self.service.name
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Its environment variables, secrets among them."""
+        return {**self.service.environment.variables, **self.service.environment.secrets}
+
+    def annotation(self, name: str, default: str) -> str:
+        """An engine setting of the FDL, `dioscar/<name>`."""
+        return self.service.annotations.get(f"dioscar/{name}") or default
+
+
+class Services:
+    """All deployed services, held in memory and kept in the database."""
+
+    def __init__(self, database: Database, store: ObjectStore, region: str) -> None:
+        database.add_schema(SCHEMA)
+        self._database = database
+        self._store = store
+        self._region = region
+        self._deployed = {row["name"]: _deployed(row) for row in database.read.execute("SELECT * FROM services")}
+        self.on_change: list[Callable[[str], None]] = []
+        store.known_target = self.is_target
+
+    def get(self, name: str) -> Deployed | None:
+        """The service of that name."""
+        return self._deployed.get(name)
+
+    def all(self) -> list[Deployed]:
+        """Every service, by name."""
+        return [self._deployed[name] for name in sorted(self._deployed)]
+
+    def arn(self, name: str) -> str:
+        """The notification target that MinIO would know the service by."""
+        return f"arn:minio:sqs:{self._region}:{name}:webhook"
+
+    def target(self, arn: str) -> Deployed | None:
+        """The service behind a notification target."""
+        parts = arn.split(":")
+        known = len(parts) == 6 and parts[:3] == ["arn", "minio", "sqs"] and parts[5] == "webhook"
+        return self._deployed.get(parts[4]) if known else None
+
+    def is_target(self, arn: str) -> bool:
+        """Whether a bucket may notify `arn`."""
+        return self.target(arn) is not None
+
+    async def create(self, service: Service, owner: str = ADMIN) -> Deployed:
+        """Deploy a service: its row, its buckets and their notifications are one transaction."""
+        deployed = Deployed(service, secrets.token_hex(32), owner, 1)
+        if service.name in self._deployed:
+            raise ServiceExists(service.name)
+
+        def work(connection: sqlite3.Connection) -> None:
+            now = time.time()
+            rows = connection.execute(
+                "INSERT INTO services VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING name",
+                (service.name, _document(service), deployed.token, owner, deployed.revision, now, now),
+            ).fetchall()
+            if not rows:
+                raise ServiceExists(service.name)
+            self._open_mailboxes(connection, service)
+
+        await self._database.write(work)
+        self._changed(deployed)
+        return deployed
+
+    async def update(self, service: Service) -> Deployed:
+        """Replace a service's document; its token and owner stay."""
+        before = self._deployed.get(service.name)
+        if before is None:
+            raise NoSuchService(service.name)
+        deployed = Deployed(service, before.token, before.owner, before.revision + 1)
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "UPDATE services SET document = ?, revision = ?, updated = ? WHERE name = ?",
+                (_document(service), deployed.revision, time.time(), service.name),
+            )
+            self._close_mailboxes(connection, before.service, remove=False)
+            self._open_mailboxes(connection, service)
+
+        await self._database.write(work)
+        self._changed(deployed)
+        return deployed
+
+    async def delete(self, name: str, finish: Callable[[sqlite3.Connection], None]) -> None:
+        """Remove a service; `finish` ends its jobs in the same transaction. Buckets that hold data stay."""
+        before = self._deployed.get(name)
+        if before is None:
+            raise NoSuchService(name)
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM services WHERE name = ?", (name,))
+            self._close_mailboxes(connection, before.service, remove=True)
+            finish(connection)
+
+        await self._database.write(work)
+        self._deployed.pop(name, None)
+        for tell in self.on_change:
+            tell(name)
+
+    def _changed(self, deployed: Deployed) -> None:
+        self._deployed[deployed.name] = deployed
+        for tell in self.on_change:
+            tell(deployed.name)
+
+    def _open_mailboxes(self, connection: sqlite3.Connection, service: Service) -> None:
+        """Buckets for inputs and outputs, and a notification per input, with the filter that OSCAR sets."""
+        for entry in [*service.mailboxes, *(e for e in service.output if e.provider_type == "minio")]:
+            self._store.create_bucket(connection, entry.bucket, owner=ADMIN, service=service.name, exist_ok=True)
+        arn = self.arn(service.name)
+        for entry in service.mailboxes:
+            prefix = f"{entry.folder}/" if entry.folder else ""
+            wanted = Notification(id=f"{service.name}:{prefix}", arn=arn, events=("s3:ObjectCreated:*",), prefix=prefix)
+            others = [n for n in self._store.notifications_in(connection, entry.bucket) if n != wanted]
+            self._store.set_notifications(connection, entry.bucket, [*others, wanted])
+
+    def _close_mailboxes(self, connection: sqlite3.Connection, service: Service, *, remove: bool) -> None:
+        arn = self.arn(service.name)
+        for entry in service.mailboxes:
+            others = [n for n in self._store.notifications_in(connection, entry.bucket) if n.arn != arn]
+            self._store.set_notifications(connection, entry.bucket, others)
+        if remove:
+            for bucket in {e.bucket for e in (*service.input, *service.output) if e.provider_type == "minio"}:
+                self._store.delete_bucket_if_empty(connection, bucket, service=service.name)
+
+
+def _document(service: Service) -> str:
+    return json.dumps(service.model_dump(mode="json"))
+
+
+def _deployed(row: sqlite3.Row) -> Deployed:
+    return Deployed(service_from_json(json.loads(row["document"])), row["token"], row["owner"], row["revision"])

@@ -1,0 +1,119 @@
+"""Stage in: the input of a run, and what its request names, as files of its own."""
+
+import json
+import sqlite3
+from pathlib import Path
+
+from infra.local import jobs
+from infra.local.database import Database
+from infra.local.jobs import Job
+from infra.local.objects import ObjectStore, StoredObject
+from infra.local.services import Deployed
+from infra.local.workspace import Workspace
+from layers.runtime import inputs
+from layers.runtime.contract import Input, InputError
+from layers.runtime.incoming import Payload, StorageEvent, interpret
+from layers.runtime.supervisor import script_variables
+
+LONGEST_NAME = 255
+
+
+class Stager:
+    """Copies objects into workspaces: a function can do what it likes with its input, never with the store's."""
+
+    def __init__(self, database: Database, store: ObjectStore) -> None:
+        self._database = database
+        self._store = store
+
+    async def stage_job(self, deployed: Deployed, job: Job, workspace: Workspace) -> Workspace:
+        """The workspace with the job's input, exactly the version of its event, and its request's inputs."""
+        event = interpret(jobs.body(self._database.read, job))
+        stored = None
+        if job.object is not None:
+            stored = self._store.by_id(job.object)
+            if stored is None:
+                raise InputError(f"{job.bucket}/{job.key}: this version of the object is gone; upload it again")
+        staged = await self.stage_event(event, workspace, stored, deployed=deployed)
+        variables = {**staged.job_variables, "JOB_UUID": job.id, "RESOURCE_ID": "dioscar"}
+        source = Path(variables.get("INPUT_FILE_PATH", ""))
+        if "DIOSCAR_FUNCTION" in deployed.variables and source.is_file():
+            references = inputs.read_references(source)
+            if references is not None:
+                manifest = workspace.folder / "inputs.json"
+                inputs.write_manifest(await self._stage_inputs(job, references, workspace), manifest)
+                variables["DIOSCAR_INPUTS"] = str(manifest)
+        return Workspace(workspace.folder, workspace.log, variables)
+
+    async def stage_event(
+        self,
+        event: StorageEvent | Payload,
+        workspace: Workspace,
+        stored: StoredObject | None = None,
+        *,
+        deployed: Deployed | None = None,
+    ) -> Workspace:
+        """The workspace with the event's object or payload, and the variables that OSCAR's supervisor exports."""
+        download = not (deployed and deployed.service.file_stage_in)
+        variables = script_variables(event, workspace.received, workspace.produced, staged=download)
+        variables["TMPDIR"] = str(workspace.folder / "tmp")
+        variables["DIOSCAR_PROGRESS"] = str(workspace.folder / "progress.json")
+        target = Path(variables.get("INPUT_FILE_PATH", ""))
+        if isinstance(event, Payload):
+            target.write_bytes(event.body)
+        elif download:
+            stored = stored or self._store.get(event.notification.bucket, event.notification.key)
+            if stored is None:
+                name = f"{event.notification.bucket}/{event.notification.key}"
+                raise InputError(f"{name}: there is no such object; upload it first")
+            if len(target.name.encode()) > LONGEST_NAME:
+                raise InputError(f"{target.name[:40]}…: the name is longer than {LONGEST_NAME} bytes; shorten it")
+            await self._store.materialise(stored, target)
+        return Workspace(workspace.folder, workspace.log, variables)
+
+    async def _stage_inputs(
+        self, job: Job, references: list[inputs.Reference | inputs.Select], workspace: Workspace
+    ) -> list[Input]:
+        """The request's objects as files; found once, then the same versions on every attempt."""
+        found = self._pinned(job) if job.pinned else self._find(references)
+        if not job.pinned:
+            entries = [
+                {"id": str(stored.id), "bucket": stored.bucket, "key": stored.key, "sha256": stored.sha256}
+                for stored in found
+            ]
+
+            def work(connection: sqlite3.Connection) -> None:
+                jobs.pin(connection, job, entries)
+                for stored in found:
+                    self._store.pin(connection, stored.id, job.id)
+
+            await self._database.write(work)
+        staged = []
+        for index, stored in enumerate(found):
+            path = workspace.folder / "inputs" / str(index) / Path(stored.key).name
+            path.parent.mkdir(parents=True)
+            await self._store.materialise(stored, path)
+            staged.append(Input(stored.bucket, stored.key, stored.sha256, path))
+        return staged
+
+    def _pinned(self, job: Job) -> list[StoredObject]:
+        found = []
+        for entry in json.loads(job.pinned or "[]"):
+            stored = self._store.by_id(int(entry["id"]))
+            if stored is None:
+                raise InputError(
+                    f"{entry['bucket']}/{entry['key']}: is gone since the first attempt; write a new request"
+                )
+            found.append(stored)
+        return found
+
+    def _find(self, references: list[inputs.Reference | inputs.Select]) -> list[StoredObject]:
+        found = []
+        for reference in inputs.resolve(references, self._store.keys):
+            stored = self._store.get(reference.bucket, reference.key)
+            if stored is None:
+                raise InputError(
+                    f"{reference.bucket}/{reference.key}: there is no such object; upload it or correct it"
+                )
+            inputs.check(reference, stored.sha256)
+            found.append(stored)
+        return found
