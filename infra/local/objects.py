@@ -1,0 +1,371 @@
+"""The object store: versions of objects on immutable blobs, in the database of events and jobs.
+
+What happens to an object is one transaction with everything that follows from it: `listeners` run inside the
+transaction that stores it, and `insert`, `delete` and whatever else takes a connection may be called inside anybody's
+own. A version that somebody has pinned stays readable by its id after it has been overwritten or deleted.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from infra.local import buckets, listing, multipart
+from infra.local.blobs import Blob, Blobs, Content
+from infra.local.database import Database
+from infra.local.garbage import Collector
+from infra.local.listing import Page
+from infra.local.stored import (
+    Bucket,
+    BucketExists,
+    BucketNotEmpty,
+    InvalidKey,
+    NoSuchBucket,
+    NoSuchKey,
+    Notification,
+    Origin,
+    StoredObject,
+    StoreError,
+    UnknownTarget,
+    check_key,
+    dump,
+    object_of,
+)
+
+__all__ = [
+    "Blob",
+    "Bucket",
+    "BucketExists",
+    "BucketNotEmpty",
+    "InvalidKey",
+    "Listener",
+    "NoSuchBucket",
+    "NoSuchKey",
+    "Notification",
+    "ObjectStore",
+    "Origin",
+    "Page",
+    "StoreError",
+    "StoredObject",
+    "UnknownTarget",
+]
+
+PUT = "s3:ObjectCreated:Put"
+POST = "s3:ObjectCreated:Post"
+COPY = "s3:ObjectCreated:Copy"
+COMPLETED = "s3:ObjectCreated:CompleteMultipartUpload"
+REMOVED = "s3:ObjectRemoved:Delete"
+
+Listener = Callable[[sqlite3.Connection, StoredObject, str, Origin], None]
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS objects (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    bucket INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    current INTEGER NOT NULL DEFAULT 1,
+    blob INTEGER NOT NULL REFERENCES blobs (id),
+    size INTEGER NOT NULL,
+    etag TEXT NOT NULL,
+    sha256 TEXT NOT NULL,
+    modified REAL NOT NULL,
+    content_type TEXT NOT NULL,
+    metadata TEXT NOT NULL,
+    headers TEXT NOT NULL,
+    tags TEXT NOT NULL,
+    checksums TEXT NOT NULL,
+    parts TEXT NOT NULL
+);
+CREATE UNIQUE INDEX IF NOT EXISTS objects_current ON objects (bucket, key) WHERE current = 1;
+CREATE INDEX IF NOT EXISTS objects_past ON objects (id) WHERE current = 0;
+CREATE INDEX IF NOT EXISTS objects_blob ON objects (blob);
+CREATE TRIGGER IF NOT EXISTS objects_added AFTER INSERT ON objects WHEN new.current = 1
+    BEGIN UPDATE buckets SET objects = objects + 1, bytes = bytes + new.size WHERE id = new.bucket; END;
+CREATE TRIGGER IF NOT EXISTS objects_gone AFTER UPDATE OF current ON objects WHEN old.current = 1 AND new.current = 0
+    BEGIN UPDATE buckets SET objects = objects - 1, bytes = bytes - old.size WHERE id = old.bucket; END;
+CREATE TABLE IF NOT EXISTS pins (
+    holder TEXT NOT NULL,
+    object INTEGER NOT NULL,
+    PRIMARY KEY (holder, object)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS pins_object ON pins (object);
+"""
+
+_SELECT = "SELECT o.*, b.name AS bucket_name FROM objects o JOIN buckets b ON b.id = o.bucket"
+_CURRENT = f"{_SELECT} WHERE b.name = ? AND b.deleted = 0 AND o.key = ? AND o.current = 1"
+
+
+class ObjectStore:
+    """Buckets and objects; reads belong to the event loop's thread, `connection` is always the writer's."""
+
+    def __init__(self, database: Database, blobs: Blobs, clock: Callable[[], float] = time.time) -> None:
+        self.database = database
+        self.blobs = blobs
+        self.clock = clock
+        self.listeners: list[Listener] = []
+        self.known_target: Callable[[str], bool] = lambda _: False
+        database.add_schema(buckets.SCHEMA)
+        database.add_schema(SCHEMA)
+        database.add_schema(multipart.SCHEMA)
+        self.garbage = Collector(database, blobs)
+
+    async def start(self) -> None:
+        """Clean up, in the background, what an interrupted process left."""
+        self.garbage.start()
+
+    async def stop(self) -> None:
+        """End what runs in the background."""
+        await self.garbage.stop()
+
+    # Reads
+
+    def get(self, bucket: str, key: str) -> StoredObject | None:
+        """The object as it is now."""
+        return self.find(self.database.read, bucket, key)
+
+    def by_id(self, number: int) -> StoredObject | None:
+        """One version, whether it is the current one or not."""
+        row = self.database.read.execute(f"{_SELECT} WHERE o.id = ?", (number,)).fetchone()
+        return None if row is None else object_of(row)
+
+    def list(self, bucket: str, prefix: str = "", delimiter: str = "", after: str = "", limit: int = 1000) -> Page:
+        """A page of what comes after `after` in the order of keys."""
+        read = self.database.read
+        return listing.page(read, buckets.number(read, bucket), prefix, delimiter, after, limit)
+
+    def keys(self, bucket: str, prefix: str = "") -> Iterator[str]:
+        """Every key that starts with `prefix`, page by page."""
+        after: str | None = ""
+        while after is not None:
+            page = self.list(bucket, prefix, after=after)
+            yield from (entry.key for entry in page.objects)
+            after = page.next
+
+    def bucket(self, name: str) -> Bucket | None:
+        """The bucket of that name."""
+        return buckets.get(self.database.read, name)
+
+    def buckets(self) -> Sequence[Bucket]:
+        """All buckets, by name."""
+        return buckets.every(self.database.read)
+
+    def totals(self) -> tuple[int, int]:
+        """How many objects there are, and their bytes."""
+        row = self.database.read.execute(
+            "SELECT coalesce(sum(objects), 0), coalesce(sum(bytes), 0) FROM buckets WHERE deleted = 0"
+        ).fetchone()
+        return row[0], row[1]
+
+    def notifications(self, bucket: str) -> Sequence[Notification]:
+        """What is set on a bucket."""
+        return buckets.notifications(self.database.read, bucket)
+
+    def open(self, stored: StoredObject) -> Content:
+        """The object's contents.
+
+        Raises:
+            NoSuchKey: this version is gone.
+        """
+        try:
+            return self.blobs.open(blob_of(stored))
+        except FileNotFoundError:
+            raise NoSuchKey(f"{stored.bucket}/{stored.key} is gone") from None
+
+    async def materialise(self, stored: StoredObject, target: Path) -> None:
+        """Write the object to a new file, a copy of its own."""
+        try:
+            await self.blobs.materialise(blob_of(stored), target)
+        except FileNotFoundError:
+            if target.parent.is_dir():
+                raise NoSuchKey(f"{stored.bucket}/{stored.key} is gone") from None
+            raise
+
+    async def ingest(self, path: Path) -> Blob:
+        """Take a copy of a finished file into the store, durable, for a later `insert`."""
+        return await self.blobs.ingest(path)
+
+    async def ingest_bytes(self, data: bytes) -> Blob:
+        """Take these bytes into the store for a later `insert`."""
+        return await self.blobs.ingest_bytes(data)
+
+    # Inside a transaction
+
+    def find(self, connection: sqlite3.Connection, bucket: str, key: str) -> StoredObject | None:
+        """The object as this transaction sees it."""
+        row = connection.execute(_CURRENT, (bucket, key)).fetchone()
+        return None if row is None else object_of(row)
+
+    def insert(
+        self,
+        connection: sqlite3.Connection,
+        bucket: str,
+        key: str,
+        content: Blob | StoredObject,
+        *,
+        content_type: str = "application/octet-stream",
+        metadata: Mapping[str, str] | None = None,
+        event: str = PUT,
+        origin: Origin = Origin(),  # noqa: B008 - it is frozen
+        headers: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        checksums: Mapping[str, str] | None = None,
+        etag: str = "",
+        parts: Sequence[int] = (),
+    ) -> StoredObject:
+        """Store an object on a new blob, or on the one that another object has, and tell the listeners.
+
+        Raises:
+            NoSuchBucket, InvalidKey: nothing was stored.
+            NoSuchKey: the other object, given as contents, is gone.
+        """
+        check_key(key)
+        number = buckets.number(connection, bucket)
+        if isinstance(content, Blob):
+            self.blobs.insert(connection, content)
+            blob, etag = content.id, etag or content.md5
+        else:
+            blob, etag = content.blob, etag or content.etag
+            if connection.execute("SELECT 1 FROM blobs WHERE id = ?", (blob,)).fetchone() is None:
+                raise NoSuchKey(f"{content.bucket}/{content.key} is gone")
+        stored = StoredObject(
+            0,
+            bucket,
+            key,
+            content.size,
+            etag,
+            content.sha256,
+            content_type,
+            metadata or {},
+            self.clock(),
+            blob,
+            headers or {},
+            tags or {},
+            checksums or {},
+            tuple(parts),
+        )
+        self._supersede(connection, number, key)
+        stored = _add(connection, number, stored)
+        for listener in self.listeners:
+            listener(connection, stored, event, origin)
+        return stored
+
+    def delete(
+        self, connection: sqlite3.Connection, bucket: str, key: str, *, origin: Origin | None = None
+    ) -> StoredObject | None:
+        """Remove an object, which is returned; with an `origin`, the listeners are told."""
+        found = self.find(connection, bucket, key)
+        if found is None:
+            buckets.number(connection, bucket)
+            return None
+        self._supersede(connection, buckets.number(connection, bucket), key)
+        if origin is not None:
+            for listener in self.listeners:
+                listener(connection, found, REMOVED, origin)
+        return found
+
+    def set_tags(self, connection: sqlite3.Connection, stored: StoredObject, tags: Mapping[str, str]) -> None:
+        """Replace an object's tags; nothing else about it changes."""
+        connection.execute("UPDATE objects SET tags = ? WHERE id = ?", (dump(tags), stored.id))
+
+    def create_bucket(
+        self,
+        connection: sqlite3.Connection,
+        name: str,
+        *,
+        owner: str = "",
+        service: str | None = None,
+        exist_ok: bool = False,
+    ) -> None:
+        """Make a bucket.
+
+        Raises:
+            BucketExists, InvalidBucketName: nothing was made.
+        """
+        buckets.create(connection, name, self.clock(), owner=owner, service=service, exist_ok=exist_ok)
+
+    def delete_bucket(self, connection: sqlite3.Connection, name: str, *, force: bool = False) -> None:
+        """Remove a bucket; by force, with everything in it, for which no event is sent.
+
+        Raises:
+            NoSuchBucket, BucketNotEmpty: nothing was removed.
+        """
+        buckets.delete(connection, name, force=force)
+        self.garbage.soon()
+
+    def delete_bucket_if_empty(self, connection: sqlite3.Connection, name: str, *, service: str | None = None) -> bool:
+        """Remove a bucket that is there, empty, and (if `service` is given) was made for that service."""
+        found = buckets.get(connection, name)
+        if found is None or (service is not None and found.service != service):
+            return False
+        try:
+            self.delete_bucket(connection, name)
+        except BucketNotEmpty:
+            return False
+        return True
+
+    def pin(self, connection: sqlite3.Connection, object_id: int, holder: str) -> None:
+        """Keep a version readable until `holder` lets go, whatever becomes of its key."""
+        connection.execute(
+            "INSERT INTO pins (holder, object) VALUES (?, ?) ON CONFLICT DO NOTHING", (holder, object_id)
+        )
+
+    def unpin(self, connection: sqlite3.Connection, holder: str) -> None:
+        """Let go of every version that `holder` keeps."""
+        if connection.execute("DELETE FROM pins WHERE holder = ?", (holder,)).rowcount:
+            self.garbage.soon()
+
+    def notifications_in(self, connection: sqlite3.Connection, bucket: str) -> Sequence[Notification]:
+        """What is set on a bucket, as this transaction sees it."""
+        return buckets.notifications(connection, bucket)
+
+    def set_notifications(
+        self, connection: sqlite3.Connection, bucket: str, notifications: Iterable[Notification]
+    ) -> None:
+        """Replace what is set on a bucket.
+
+        Raises:
+            UnknownTarget: `known_target` does not know an ARN; nothing was changed.
+        """
+        buckets.set_notifications(connection, bucket, notifications, self.known_target)
+
+    def matching(self, connection: sqlite3.Connection, bucket: str, key: str, event_name: str) -> Sequence[str]:
+        """The targets that an event on a key goes to, each once, in the order they were set."""
+        found = (one.arn for one in buckets.notifications(connection, bucket) if one.matches(key, event_name))
+        return [*dict.fromkeys(found)]
+
+    def _supersede(self, connection: sqlite3.Connection, bucket: int, key: str) -> None:
+        done = connection.execute(
+            "UPDATE objects SET current = 0 WHERE bucket = ? AND key = ? AND current = 1", (bucket, key)
+        )
+        if done.rowcount:
+            self.garbage.soon()
+
+
+def blob_of(stored: StoredObject) -> Blob:
+    """The contents of an object; whether they stand in a file is the blobs' own business."""
+    return Blob(stored.blob, stored.size, "", stored.sha256)
+
+
+def _add(connection: sqlite3.Connection, bucket: int, stored: StoredObject) -> StoredObject:
+    done = connection.execute(
+        "INSERT INTO objects (bucket, key, blob, size, etag, sha256, modified, content_type, metadata, headers, tags,"
+        " checksums, parts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            bucket,
+            stored.key,
+            stored.blob,
+            stored.size,
+            stored.etag,
+            stored.sha256,
+            stored.modified,
+            stored.content_type,
+            dump(stored.metadata),
+            dump(stored.headers),
+            dump(stored.tags),
+            dump(stored.checksums),
+            json.dumps(stored.parts),
+        ),
+    )
+    return replace(stored, id=done.lastrowid or 0)
