@@ -19,7 +19,7 @@ import uvicorn
 import uvloop
 
 from infra.local.api.app import make_app
-from infra.local.blobs import BlobStore
+from infra.local.blobs import Blobs
 from infra.local.database import Database
 from infra.local.engine import Engine
 from infra.local.objects import ObjectStore
@@ -66,7 +66,8 @@ async def _serve(
     keys = credentials(data, environ)
     database = Database(data / "dioscar.db")
     try:
-        store = ObjectStore(database, BlobStore(data / "blobs", database))
+        blobs = Blobs(database, data / "blobs")
+        store = ObjectStore(database, blobs)
         services = Services(database, store, REGION)
         engine = Engine(data, database, store, services, REGION)
         secrets = {keys.minio_access_key: keys.minio_secret_key}
@@ -78,6 +79,7 @@ async def _serve(
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
+        await store.start()
         await engine.start()
         serving = [
             asyncio.create_task(server.serve(sockets=[sock]))
@@ -102,6 +104,8 @@ async def _serve(
             server.should_exit = True
         await asyncio.gather(*serving)
         await engine.stop()
+        await store.stop()
+        blobs.close()
     finally:
         database.close()
 

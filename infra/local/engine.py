@@ -149,8 +149,8 @@ class Engine:
         self, connection: sqlite3.Connection, stored: StoredObject, event_name: str, origin: Origin
     ) -> None:
         """In the transaction that stores an object: the jobs that its bucket's notifications ask for."""
-        if stored.key.endswith("/"):
-            return  # a folder marker is not data
+        if stored.key.endswith("/") or not event_name.startswith("s3:ObjectCreated:"):
+            return  # a folder marker is not data, and a deletion brings none
         for arn in self.store.matching(connection, stored.bucket, stored.key, event_name):
             deployed = self.services.target(arn)
             if deployed is None:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from infra.local import jobs
 from infra.local.blobs import Blob
-from infra.local.database import Database
+from infra.local.database import Database, DatabaseError
 from infra.local.executors import Ended
 from infra.local.jobs import Job, OutputRow, State
-from infra.local.objects import NoSuchBucket, ObjectStore, Origin
+from infra.local.objects import ObjectStore, Origin, StoreError
 from infra.local.services import Deployed
 from infra.local.workspace import Workspace
 from layers.runtime.contract import Exit, InputError
@@ -47,9 +47,9 @@ class Finisher:
             blobs[path] = await self._store.ingest(workspace.produced / path)
         origin = Origin(principal=deployed.name)
 
-        def work(connection: sqlite3.Connection) -> None:
+        def work(connection: sqlite3.Connection) -> bool:
             if not jobs.is_open(connection, job):
-                return  # cancelled while it ran: its outputs never were
+                return False  # cancelled while it ran: its outputs never were
             self.emitting = job.id
             try:
                 rows = []
@@ -67,13 +67,24 @@ class Finisher:
                     rows.append(OutputRow(bucket, key, stored.size, stored.sha256))
                 jobs.succeed(connection, job, rows, run_key)
                 self._store.unpin(connection, job.id)
+                return True
             finally:
                 self.emitting = ""
 
         try:
-            await self._database.write(work)
-        except NoSuchBucket as error:
-            raise InputError(f"{error}; create the bucket or correct the FDL's output or FORWARD") from None
+            stored = await self._database.write(work)
+        except StoreError as error:
+            self._discard(blobs)
+            raise InputError(f"{error}; correct the FDL's output or FORWARD, or create the bucket") from None
+        except DatabaseError:
+            self._discard(blobs)
+            raise
+        if not stored:
+            self._discard(blobs)
+
+    def _discard(self, blobs: Mapping[str, Blob]) -> None:
+        for blob in blobs.values():
+            self._store.blobs.discard(blob)
 
     async def fail(self, job: Job, ended: Ended, reason: str) -> float | None:
         """Record how an attempt ended; the time at which the job is to be tried again, if it is."""

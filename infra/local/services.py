@@ -64,6 +64,7 @@ class Services:
         self._database = database
         self._store = store
         self._region = region
+        self._opening: set[str] = set()
         self._deployed = {row["name"]: _deployed(row) for row in database.read.execute("SELECT * FROM services")}
         self.on_change: list[Callable[[str], None]] = []
         store.known_target = self.is_target
@@ -88,7 +89,7 @@ class Services:
 
     def is_target(self, arn: str) -> bool:
         """Whether a bucket may notify `arn`."""
-        return self.target(arn) is not None
+        return self.target(arn) is not None or any(arn == self.arn(name) for name in self._opening)
 
     async def create(self, service: Service, owner: str = ADMIN) -> Deployed:
         """Deploy a service: its row, its buckets and their notifications are one transaction."""
@@ -106,7 +107,11 @@ class Services:
                 raise ServiceExists(service.name)
             self._open_mailboxes(connection, service)
 
-        await self._database.write(work)
+        self._opening.add(service.name)
+        try:
+            await self._database.write(work)
+        finally:
+            self._opening.discard(service.name)
         self._changed(deployed)
         return deployed
 

@@ -1,0 +1,242 @@
+"""The function contract, the same through everyone who runs functions."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import TWIN, Cluster
+from tests.contract.callers import Caller, Direct, Embedded, Order, Supervised, Worker, step_reached
+
+CALLERS = ["direct", "worker", "supervisor", "oscar-supervisor", "embedded-process", "embedded-warm"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _twin_is_importable() -> Iterator[None]:
+    """`functions` is a namespace package: a twin from elsewhere merges into it."""
+    sys.path.append(str(TWIN))
+    yield
+    sys.path.remove(str(TWIN))
+
+
+@pytest.fixture(params=CALLERS)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def caller(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Caller:
+    if name == "direct":
+        return Direct(tmp_path)
+    if name == "worker":
+        return Worker(tmp_path)
+    cluster: Cluster = request.getfixturevalue("cluster")
+    if name.endswith("supervisor"):
+        return Supervised(cluster, tmp_path, real=name.startswith("oscar"))
+    return Embedded(cluster, name.removeprefix("embedded-"))
+
+
+def without_records(outputs: dict[str, bytes]) -> dict[str, bytes]:
+    return {path: data for path, data in outputs.items() if not path.startswith("_runs/")}
+
+
+def record_of(outputs: dict[str, bytes]) -> dict[str, object]:
+    paths = [path for path in outputs if path.startswith("_runs/")]
+    assert len(paths) == 1
+    return dict(json.loads(outputs[paths[0]]))
+
+
+def test_outputs_are_named_after_the_whole_input(caller: Caller):
+    ran = caller.run(Order("contract.copy", b"abc"))
+    assert ran.code in (0, None)
+    assert without_records(ran.outputs) == {
+        "a.txt.copy": b"abc",
+        "a.txt.json": b'{"greeting": "hello", "times": 1}',
+        "deeper/a.txt.txt": b"hello",
+    }
+
+
+def test_folders_below_the_mailbox_are_kept(caller: Caller):
+    ran = caller.run(Order("contract.copy", b"abc", key="in/2026/crab/a.txt"))
+    assert "2026/crab/a.txt.copy" in ran.outputs
+    assert "2026/crab/deeper/a.txt.txt" in ran.outputs
+
+
+@pytest.mark.parametrize("key", ["in/a b é.txt", "in/100%+&=?#;'\"$(x)`.dat", "in/日本/観測 1.fil", "in/-rf", "in/*"])
+def test_odd_names_survive(caller: Caller, key: str):
+    ran = caller.run(Order("contract.copy", b"abc", key=key))
+    assert ran.outputs[f"{key.removeprefix('in/')}.copy"] == b"abc"
+
+
+def test_an_empty_object_is_an_input_like_any_other(caller: Caller):
+    assert caller.run(Order("contract.copy", b"")).outputs["a.txt.copy"] == b""
+
+
+def test_settings_come_from_the_environment(caller: Caller):
+    ran = caller.run(Order("contract.copy", b"ab", settings={"GREETING": "ciao", "TIMES": "2"}))
+    assert ran.outputs["a.txt.copy"] == b"abab"
+    assert json.loads(ran.outputs["a.txt.json"]) == {"greeting": "ciao", "times": 2}
+
+
+def test_a_wrong_setting_is_one_sentence_and_no_output(caller: Caller):
+    ran = caller.run(Order("contract.copy", b"ab", settings={"TIMES": "two"}))
+    assert ran.code in (65, None)
+    assert 'environment variable TIMES: "two" is no whole number; write whole number' in ran.log
+    assert ran.outputs == {}
+
+
+def test_bad_input_is_one_sentence_and_leaves_nothing(caller: Caller):
+    ran = caller.run(Order("contract.fail", b"bad input"))
+    assert ran.code in (65, None)
+    assert "InputError: a.txt: is no telescope file; write SIGPROC" in ran.log
+    assert "Traceback" not in ran.log
+    assert ran.outputs == {}
+
+
+def test_an_error_of_the_function_leaves_nothing(caller: Caller):
+    ran = caller.run(Order("contract.fail", b"error"))
+    assert ran.code in (1, None)
+    assert "ValueError: a defect of the function" in ran.log
+    assert ran.outputs == {}
+
+
+def test_a_crash_leaves_nothing(caller: Caller, name: str):
+    if name == "direct":
+        pytest.skip("a direct call lives and dies with its process")
+    ran = caller.run(Order("contract.fail", b"crash"))
+    assert ran.code in (3, None)
+    assert ran.outputs == {}
+
+
+def test_a_link_out_of_the_destination_is_refused(caller: Caller):
+    ran = caller.run(Order("contract.fail", b"link"))
+    assert ran.code in (65, None)
+    assert "passwd: is a symbolic link" in ran.log
+    assert ran.outputs == {}
+
+
+def test_an_unknown_function_is_one_sentence(caller: Caller):
+    ran = caller.run(Order("contract.nowhere", b""))
+    assert ran.code in (65, None)
+    assert 'there is no function "contract.nowhere"' in ran.log
+    assert ran.outputs == {}
+
+
+def test_a_synchronous_call_is_answered_with_the_one_reply_file(caller: Caller):
+    assert caller.reply(Order("contract.copy", b"abc")).reply == b"abc"
+
+
+def test_a_synchronous_failure_is_an_error_object(caller: Caller):
+    ran = caller.reply(Order("contract.fail", b"bad input"))
+    error = json.loads(ran.reply or b"")["error"]
+    assert error["type"] == "InputError"
+    assert error["message"].endswith("is no telescope file; write SIGPROC")
+
+
+def test_a_forward_goes_to_the_other_mailbox(caller: Caller):
+    order = Order("contract.copy", b"abc", key="in/x/a.txt")
+    order = Order(**{**vars(order), "settings": {"FORWARD": f"*.copy -> other-box/{order.service}"}})
+    ran = caller.run(order)
+    assert ran.forwarded == {f"other-box/{order.service}/x/a.txt.copy": b"abc"}
+    assert "x/a.txt.copy" in ran.outputs
+
+
+def test_a_failed_run_forwards_nothing(caller: Caller):
+    order = Order("contract.fail", b"error")
+    order = Order(**{**vars(order), "settings": {"FORWARD": f"* -> other-box/{order.service}"}})
+    assert caller.run(order).forwarded == {}
+
+
+def test_a_synchronous_call_cannot_forward(caller: Caller):
+    ran = caller.reply(Order("contract.copy", b"abc", settings={"FORWARD": "*.copy -> other-box/in"}))
+    assert "which a synchronous call cannot" in json.loads(ran.reply or b"")["error"]["message"]
+
+
+def test_a_synchronous_call_cannot_read_inputs(caller: Caller):
+    request = {"inputs": [{"bucket": "raw", "key": "1.txt"}], "steps": 1}
+    ran = caller.reply(Order("contract.train", json.dumps(request).encode(), objects={("raw", "1.txt"): b"one"}))
+    assert json.loads(ran.reply or b"")["error"]["type"] == "InputError"
+
+
+def test_a_request_gets_the_objects_that_it_names(caller: Caller):
+    request = {
+        "inputs": [
+            {"bucket": "raw", "key": "z.txt"},
+            {"select": {"bucket": "raw", "prefix": "run1/", "suffix": ".txt"}},
+        ],
+        "steps": 2,
+    }
+    objects = {
+        ("raw", "z.txt"): b"zed",
+        ("raw", "run1/b.txt"): b"two",
+        ("raw", "run1/a.txt"): b"one",
+        ("raw", "run1/c.bin"): b"no",
+    }
+    ran = caller.run(Order("contract.train", json.dumps(request).encode(), key="in/r.json", objects=objects))
+    model = json.loads(ran.outputs["r.json.model"])
+    assert model["keys"] == ["z.txt", "run1/a.txt", "run1/b.txt"]
+    assert model["texts"] == ["zed", "one", "two"]
+    assert [entry["key"] for entry in record_of(ran.outputs)["inputs"]] == model["keys"]
+
+
+def test_a_request_with_a_misspelt_key_is_one_sentence(caller: Caller):
+    ran = caller.run(Order("contract.train", b'{"stepz": 3}', key="in/r.json"))
+    assert ran.code in (65, None)
+    assert 'r.json: "stepz" is no key of this request; write "steps"' in ran.log
+
+
+def test_a_stopped_run_checkpoints_and_goes_on(caller: Caller, name: str):
+    if name == "oscar-supervisor":
+        pytest.skip("OSCAR's supervisor does not pass SIGTERM on to the script")
+    order = Order("contract.train", b'{"steps": 40, "pause_s": 0.05}', key="in/r.json")
+    if isinstance(caller, Embedded):
+        assert caller.run_and_stop(order, lambda: None).code == 75
+        ran = caller.finished(order)
+    else:
+        assert isinstance(caller, Direct | Worker | Supervised)
+        stopped = caller.run_and_stop(order, step_reached(caller.progress_file(order), 3))
+        assert stopped.code == 75
+        assert stopped.outputs == {}
+        ran = caller.run(order)
+    model = json.loads(ran.outputs["r.json.model"])
+    assert (model["steps"], model["starts"]) == (40, 2)
+
+
+def test_a_function_serves_with_the_model_of_its_folder(caller: Caller):
+    ran = caller.run(Order("contract.serve", b"14"))
+    assert ran.outputs["a.txt.out"] == b"42"
+    assert list(record_of(ran.outputs)["models"]) == ["tiny-model"]
+
+
+def test_the_record_traces_every_output_to_its_input(caller: Caller):
+    order = Order("contract.copy", b"abc", key="in/x/a.txt", service="traced")
+    record = record_of(caller.run(order).outputs)
+    hashes = {output["path"]: output["sha256"] for output in record["outputs"]}
+    assert hashes["x/a.txt.copy"] == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert record["input"]["sha256"] == hashes["x/a.txt.copy"]
+    assert record["input"]["key"] == "in/x/a.txt"
+    assert record["settings"] == {"greeting": "hello", "times": 1}
+
+
+def test_every_caller_finds_the_same_run_key(cluster: Cluster, tmp_path: Path):
+    order = Order("contract.serve", b"14", key="in/x/a.txt", service="contract-serve")
+    callers = [
+        Direct(tmp_path / "1"),
+        Worker(tmp_path / "2"),
+        Supervised(cluster, tmp_path / "3", real=False),
+        Supervised(cluster, tmp_path / "4", real=True),
+        Embedded(cluster, "process"),
+        Embedded(cluster, "warm"),
+    ]
+    records = [caller.run(order).outputs for caller in callers]
+    paths = {path for outputs in records for path in outputs if path.startswith("_runs/x/a.txt/")}
+    assert len(paths) == 1
+    assert {record_of(outputs)["run_key"] for outputs in records} == {Path(paths.pop()).stem}
+
+
+def test_the_same_input_gives_the_same_bytes(caller: Caller):
+    order = Order("contract.train", b'{"steps": 3}', key="in/r.json")
+    first, second = caller.run(order), caller.run(order)
+    assert without_records(first.outputs) == without_records(second.outputs) != {}
