@@ -30,7 +30,7 @@ from layers.runtime.incoming import interpret
 from layers.runtime.supervisor import encode_reply, regular_files
 
 RETRIES = "3"
-DRAIN_S = 30.0
+DRAIN_S = 10.0
 
 
 @dataclass(frozen=True)

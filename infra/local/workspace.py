@@ -71,9 +71,12 @@ def service_environment(deployed: Deployed, data: Path) -> dict[str, str]:
         "OMP_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,
     }
-    for name in ("PYTHONPATH", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "TZ"):
+    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "TZ"):
         if name in os.environ:
             environment[name] = os.environ[name]
+    if os.environ.get("PYTHONPATH"):  # where a user keeps twins of their own; runs have another working directory
+        folders = [str(Path(part).resolve()) for part in os.environ["PYTHONPATH"].split(os.pathsep) if part]
+        environment["PYTHONPATH"] = os.pathsep.join(folders)
     return {
         **environment,
         **deployed.variables,

@@ -37,6 +37,8 @@ def interpret(body: bytes) -> StorageEvent | Payload:
         document = json.loads(body) if body.strip() else None
     except ValueError:
         return Payload(_decode(body), {})
+    except RecursionError:
+        raise InputError("the body is JSON nested too deeply; send a flat object") from None
     if not body.strip():
         return Payload(b"", {})
     if isinstance(document, str):

@@ -42,7 +42,7 @@ def read_references(source: Path) -> list[Reference | Select] | None:
             return None
     try:
         document = json.loads(source.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         return None  # not ours to judge: the function says what is wrong with its own file
     if "inputs" not in document:
         return None

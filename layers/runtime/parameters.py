@@ -50,7 +50,7 @@ def read_request(cls: type[T], source: Path) -> T:
     name = source.name
     try:
         document = json.loads(source.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{name}: is no JSON ({error}); send a JSON object") from None
     if not isinstance(document, dict):
         raise InputError(f"{name}: holds a JSON {type(document).__name__}; send a JSON object")

@@ -55,6 +55,11 @@ def test_an_api_gateway_passes_body_and_query():
     assert interpret(json.dumps(call).encode()) == Payload(b"hi", {"CONT_VAR_dm": "56"})
 
 
+def test_json_that_is_nested_too_deeply_is_refused():
+    with pytest.raises(InputError, match="nested too deeply"):
+        interpret(b"[" * 100_000)
+
+
 def test_a_broken_notification_names_the_field():
     with pytest.raises(InputError, match=r"Records\[0\]\.s3: is missing"):
         interpret(b'{"Records": [{"eventSource": "minio:s3"}]}')
