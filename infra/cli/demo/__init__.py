@@ -1,0 +1,1 @@
+"""`demo`: an observation goes into a bucket; labelled frames, a summary and a picture come out."""

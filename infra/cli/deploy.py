@@ -1,0 +1,175 @@
+"""`plan` and `apply`: from FDL files to a cluster."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from infra.cli.errors import CliError, Exit
+from infra.cli.output import console, json_option, print_json, progress
+from infra.cli.target import cluster_option, target
+
+if TYPE_CHECKING:
+    from fdl.document import Document
+    from fdl.plan import Instruction
+
+ALL_TWINS = Path(__file__).parents[2] / "fdl"
+_COLOURS = {"create": "green", "update": "yellow", "unchanged": "dim"}
+
+
+def _fdl_options(function: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.option("--prefix", metavar="NAME", help="Deploy as NAME-<service>, with buckets of its own."),
+        click.option("--registry", metavar="REGISTRY", help="Take the project's images (dioscar-*) from here."),
+        click.option("--tag", metavar="TAG", help="Take the project's images with this tag."),
+        click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)),
+    ):
+        function = option(function)
+    return function
+
+
+@click.command()
+@_fdl_options
+@cluster_option
+@click.option(
+    "--split",
+    "folder",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write one FDL file for each service here, for clients that deploy one at a time; needs no cluster.",
+)
+@json_option
+def plan(
+    files: tuple[Path, ...],
+    cluster: str | None,
+    registry: str | None,
+    tag: str | None,
+    prefix: str | None,
+    folder: Path | None,
+    as_json: bool,
+) -> None:
+    """Show what `apply` would do, field by field, and the chain."""
+    from fdl.graph import draw
+
+    if folder is not None:
+        from fdl.split import split
+
+        documents = _documents(files, registry, tag, prefix, cluster)
+        written = [path for document in documents for path in split(document, folder)]
+        if as_json:
+            print_json({"files": [str(path) for path in written]})
+        else:
+            click.echo("\n".join(map(str, written)))
+        return
+    there = target(cluster)
+    documents = _documents(files, registry, tag, prefix, there.endpoint.cluster_id)
+    graphs = [draw(document) for document in documents]
+    instructions = _instructions(documents, there.client)
+    if as_json:
+        print_json(
+            {
+                "cluster": there.url,
+                "instructions": [step.to_json() for step in instructions],
+                "graphs": [{"file": graph.file, **graph.to_json()} for graph in graphs],
+                "warnings": [warning for graph in graphs for warning in graph.warnings()],
+            }
+        )
+        return
+    for graph in graphs:
+        click.echo(graph.tree())
+        _warn(graph.warnings())
+    click.echo()
+    for step in instructions:
+        _print_step(step)
+    changed = sum(step.action != "unchanged" for step in instructions)
+    click.echo(f"{changed} of {len(instructions)} services would change on {there.url}.")
+
+
+@click.command()
+@_fdl_options
+@cluster_option
+@json_option
+def apply(
+    files: tuple[Path, ...],
+    cluster: str | None,
+    registry: str | None,
+    tag: str | None,
+    prefix: str | None,
+    as_json: bool,
+) -> None:
+    """Deploy the services of FDL files, each on its own."""
+    from fdl.apply import apply as carry_out
+    from fdl.graph import draw
+
+    there = target(cluster)
+    documents = _documents(files, registry, tag, prefix, there.endpoint.cluster_id)
+    for document in documents:
+        _warn(draw(document).warnings())
+    instructions = _instructions(documents, there.client)
+    results = []
+    with progress() as bar:
+        for result in bar.track(carry_out(instructions, there.client), len(instructions), description="apply"):
+            results.append(result)
+            if not as_json and result.error is None:
+                bar.console.out(end="")
+                done = {"create": "created", "update": "updated"}.get(result.action, result.action)
+                click.echo(f"{result.service} {done}")
+    failed = [result for result in results if result.error]
+    if as_json:
+        print_json([{"service": r.service, "action": r.action, "error": r.error} for r in results])
+    for result in failed:
+        click.echo(f"dioscar: {result.service}: {result.error}", err=True)
+    if failed:
+        raise CliError(f"{len(failed)} of {len(results)} services could not be deployed")
+
+
+def _documents(
+    files: tuple[Path, ...], registry: str | None, tag: str | None, prefix: str | None, cluster_id: str | None
+) -> list["Document"]:
+    from fdl.document import read_file
+    from fdl.overrides import override
+
+    documents = [
+        override(read_file(file), registry=registry, tag=tag, prefix=prefix, cluster_id=cluster_id) for file in files
+    ]
+    owner: dict[str, str] = {}
+    for document in documents:
+        for service in document.services:
+            if service.name in owner:
+                raise CliError(
+                    f"{document.file}: the service {service.name} stands in {owner[service.name]} too; rename one",
+                    Exit.BAD_INPUT,
+                )
+            owner[service.name] = document.file
+    return documents
+
+
+def _instructions(documents: list["Document"], client: Any) -> list["Instruction"]:
+    from fdl.apply import services_on
+    from fdl.plan import plan as make_plan
+
+    state: Mapping[str, Mapping[str, Any]] = services_on(client)
+    return [step for document in documents for step in make_plan(document, state)]
+
+
+def _print_step(step: "Instruction") -> None:
+    from rich.text import Text
+
+    console().print(Text.assemble((f"{step.action:10}", _COLOURS[step.action]), step.service.name))
+    for change in step.changes:
+        click.echo(f"{'':12}{change.field}: {_brief(change.before)} -> {_brief(change.after)}")
+
+
+def _brief(value: Any) -> str:
+    if value is None:
+        return "(nothing)"
+    text = str(value)
+    if "\n" in text:
+        return f"({len(text.splitlines())} lines)"
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _warn(warnings: tuple[str, ...]) -> None:
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)

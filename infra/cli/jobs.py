@@ -1,0 +1,270 @@
+"""`invoke`, `jobs`, `logs`: work that services do."""
+
+import base64
+import binascii
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from infra.cli.errors import CliError, Exit
+from infra.cli.output import ago, console, human_time, json_option, print_json, print_table
+from infra.cli.target import Target, cluster_option, target
+
+STATES = ("Pending", "Running", "Retrying", "Succeeded", "Failed", "Dead", "Cancelled")
+OPEN = ("Pending", "Running", "Retrying")
+_COLOURS = {"Succeeded": "green", "Running": "cyan", "Retrying": "yellow", "Failed": "red", "Dead": "red"}
+_UUID = re.compile(r"-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@click.command()
+@click.argument("service")
+@click.argument("file", required=False, type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True))
+@click.option("--async", "in_background", is_flag=True, help="Leave it work and print the job.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the reply here.")
+@click.option("--timeout", metavar="SECONDS", type=click.FloatRange(min=0.1), default=300.0, show_default=True)
+@cluster_option
+@json_option
+def invoke(
+    service: str,
+    file: Path | None,
+    in_background: bool,
+    output: Path | None,
+    timeout: float,
+    cluster: str | None,
+    as_json: bool,
+) -> None:
+    """Call a service with a file (- is standard input), and print its reply."""
+    there = target(cluster)
+    body = b""
+    if file is not None:
+        body = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    status, headers, text = _call(there, service, body, "job" if in_background else "run", timeout)
+    if status >= 400:
+        raise _failure(service, status, text)
+    if in_background:
+        job = headers.get("X-Dioscar-Job", "")
+        if as_json:
+            print_json({"service": service, "job": job or None})
+        else:
+            click.echo(f"{job}\nFollow it: dioscar logs -f {job}" if job else f"{service} has the job.")
+        return
+    reply = decode_reply(text)
+    if output is not None:
+        output.write_bytes(reply)
+        click.echo(f"{output} ({len(reply)} bytes)", err=True)
+    else:
+        sys.stdout.buffer.write(reply)
+        sys.stdout.buffer.flush()
+
+
+@click.command()
+@click.argument("job", required=False)
+@click.option("--service", metavar="SERVICE", help="Only this service's.")
+@click.option("--state", type=click.Choice(STATES, case_sensitive=False), help="Only those in this state.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many, newest first.")
+@cluster_option
+@json_option
+def jobs(
+    job: str | None, service: str | None, state: str | None, limit: int, cluster: str | None, as_json: bool
+) -> None:
+    """List jobs, newest first; with a JOB, all that is known about it."""
+    there = target(cluster)
+    if job is not None:
+        _show(find_job(there, job), as_json=as_json)
+        return
+    found = list_jobs(there, service=service, state=state, limit=limit)
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (
+            entry["id"],
+            _coloured(entry["state"]),
+            f"{entry.get('attempt', '')}/{entry['max_attempts']}" if entry.get("max_attempts") else "",
+            ago(entry["created"]),
+            human_time(duration_s(entry)),
+            f"{entry['bucket']}/{entry['key']}" if entry.get("bucket") else "",
+            _note(entry),
+        )
+        for entry in found
+    ]
+    columns = ["JOB", "STATE", ">TRY", ">AGE", ">TOOK", "INPUT", "NOTE"]
+    print_table(columns, rows, empty="No jobs" + (" like that." if service or state else " yet."))
+
+
+@click.command()
+@click.argument("job")
+@click.option("-f", "--follow", is_flag=True, help="Until the job has ended; exits with its status.")
+@cluster_option
+def logs(job: str, follow: bool, cluster: str | None) -> None:
+    """Print a job's log."""
+    there = target(cluster)
+    try:
+        found = find_job(there, job)
+    except CliError as error:
+        if error.status != Exit.NOT_FOUND or not _UUID.search(job):
+            raise
+        service = _UUID.sub("", job)  # a cluster without our routes: OSCAR's own
+        click.echo(there.get(f"/system/logs/{service}/{job}").text, nl=False)
+        return
+    out = sys.stdout.buffer
+    path = f"/dioscar/v1/jobs/{found['id']}/log"
+    for chunk in there.get(path, stream=True, follow=int(follow)).iter_content(None):
+        out.write(chunk)
+        out.flush()
+    if follow:
+        ended = find_job(there, str(found["id"]))
+        if ended["state"] != "Succeeded":
+            bad_input = ended.get("exit_code") == Exit.BAD_INPUT
+            status = Exit.BAD_INPUT if bad_input else Exit.FAILED
+            raise CliError(f"{ended['id']} is {ended['state']}: {ended.get('reason') or 'no reason given'}", status)
+
+
+def list_jobs(there: Target, *, service: str | None = None, limit: int = 100, state: str | None = None) -> list[Any]:
+    """The newest jobs as the cluster tells them; of a cluster that has OSCAR's routes only, those of one service."""
+    try:
+        found = there.get("/dioscar/v1/jobs", service=service, state=state, limit=limit).json()["jobs"]
+        return list(found)
+    except CliError as error:
+        if error.status != Exit.NOT_FOUND:
+            raise
+    if service is None:
+        raise CliError(f"{there.url}: lists the jobs of one service at a time; add --service NAME", Exit.USAGE)
+    listed = there.get(f"/system/logs/{service}").json()["jobs"]
+    jobs = [_as_ours(name, service, facts) for name, facts in listed.items()]
+    jobs = [job for job in jobs if state is None or job["state"] == state]
+    return sorted(jobs, key=lambda job: job["created"] or 0, reverse=True)[:limit]
+
+
+def find_job(there: Target, name: str) -> dict[str, Any]:
+    """A job by its identifier, or by a part of it that no other recent job has."""
+    try:
+        return dict(there.get(f"/dioscar/v1/jobs/{name}").json())
+    except CliError as error:
+        if error.status != Exit.NOT_FOUND:
+            raise
+        listed = there.get("/dioscar/v1/jobs", limit=1000).json()["jobs"]
+        matching = [job["id"] for job in listed if name in job["id"]]
+        if len(matching) != 1:
+            what = f"{len(matching)} jobs have {name} in their name" if matching else f"there is no job {name}"
+            raise CliError(f"{what}; dioscar jobs lists them", Exit.NOT_FOUND) from None
+        return dict(there.get(f"/dioscar/v1/jobs/{matching[0]}").json())
+
+
+def duration_s(job: dict[str, Any]) -> float | None:
+    """How long a job worked."""
+    if not job["started"] or not job["finished"]:
+        return None
+    return float(job["finished"] - job["started"])
+
+
+def decode_reply(text: str) -> bytes:
+    """A synchronous reply: the base64 of the function's one file, or the text that it is."""
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        return text.encode()
+
+
+def _call(there: Target, service: str, body: bytes, route: str, timeout_s: float) -> tuple[int, Any, str]:
+    """POST a body to /run or /job with the service's token, as OSCAR wants it."""
+    import requests
+
+    from fdl.apply import sentences
+
+    endpoint = there.endpoint
+    token = endpoint.oidc_token or _token(there, service)
+    with sentences(there.url):
+        reply = requests.post(
+            f"{there.url}/{route}/{service}",
+            data=base64.b64encode(body),
+            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+            verify=endpoint.verify,
+            timeout=(10, timeout_s),
+        )
+    return reply.status_code, reply.headers, reply.text
+
+
+def _token(there: Target, service: str) -> str:
+    try:
+        return str(there.get(f"/system/services/{service}").json()["token"])
+    except CliError as error:
+        if error.status != Exit.NOT_FOUND:
+            raise
+        from fdl.apply import services_on
+        from fdl.names import did_you_mean
+
+        known = services_on(there.client)
+        close = did_you_mean(service, known)
+        mend = f"there is {close}" if close else "there are " + (", ".join(sorted(known)) or "none; dioscar apply FILE")
+        raise CliError(f"there is no service {service}; {mend}", Exit.NOT_FOUND) from None
+
+
+def _failure(service: str, status: int, text: str) -> CliError:
+    try:
+        error = json.loads(text)["error"]
+        message, bad_input = error["message"] or error["type"], error["type"] == "InputError"
+    except (ValueError, KeyError, TypeError):
+        message, bad_input = " ".join(text.split()) or f"HTTP status {status}", False
+    return CliError(f"{service}: {message}", Exit.BAD_INPUT if bad_input else Exit.FAILED)
+
+
+def _as_ours(name: str, service: str, facts: dict[str, Any]) -> dict[str, Any]:
+    def moment(field: str) -> float | None:
+        from datetime import datetime
+
+        return datetime.fromisoformat(facts[field]).timestamp() if facts.get(field) else None
+
+    created, started, finished = (moment(field) for field in ("creation_time", "start_time", "finish_time"))
+    return {
+        "id": name,
+        "service": service,
+        "state": facts["status"],
+        "created": created,
+        "started": started,
+        "finished": finished,
+    }
+
+
+def _coloured(state: str) -> Any:
+    from rich.text import Text
+
+    return Text(state, style=_COLOURS.get(state, ""))
+
+
+def _note(job: dict[str, Any]) -> str:
+    done = job.get("progress")
+    if job["state"] == "Running" and done and done["total"]:
+        return f"{100 * done['done'] / done['total']:.0f} %"
+    return "" if job["state"] == "Succeeded" else " ".join((job.get("reason") or "").split())
+
+
+def _show(job: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(job)
+        return
+    out = console()
+    out.print(job["id"], _coloured(job["state"]))
+    facts = {
+        "service": job["service"],
+        "input": f"{job['bucket']}/{job['key']}" if job.get("bucket") else "a direct call",
+        "attempt": f"{job['attempt']} of {job['max_attempts']}",
+        "age": ago(job["created"]),
+        "took": human_time(duration_s(job)),
+        "exit code": job["exit_code"],
+        "reason": job["reason"],
+        "triggered": ", ".join(job["triggered"]),
+    }
+    for name, value in facts.items():
+        if value not in (None, ""):
+            click.echo(f"  {name:10} {value}")
+    for output in job["outputs"]:
+        click.echo(f"  {'output':10} {output['bucket']}/{output['key']} ({output['size']} bytes)")
+    start = job["created"]
+    for step in job["transitions"]:
+        detail = f"  {step['detail']}" if step["detail"] else ""
+        click.echo(f"  +{human_time(step['time'] - start):9} {step['state']} (attempt {step['attempt']}){detail}")

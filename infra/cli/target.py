@@ -1,0 +1,183 @@
+"""Which cluster a command speaks to, and how.
+
+`--cluster` is a name in oscar-cli's own configuration, an URL, or the data folder of an embedded cluster. Without it,
+`OSCAR_ENDPOINT` where that is set, else the embedded cluster of the data folder.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from infra.cli.embedded import STATE_FILE, data_folder, require
+from infra.cli.errors import CliError, Exit
+
+if TYPE_CHECKING:
+    import requests
+    from minio import Minio
+    from oscar_python.client import Client
+
+    from fdl.apply import Endpoint
+
+OSCAR_CLI_CONFIG = Path("~/.oscar-cli/config.yaml")
+EMBEDDED_ID = "dioscar"
+TIMEOUT_S = 60.0
+_USER = ("OSCAR_USERNAME", "OSCAR_PASSWORD")
+
+cluster_option = click.option(
+    "--cluster",
+    metavar="CLUSTER",
+    help="A name from oscar-cli's configuration, an URL, or an embedded cluster's data folder. "
+    "Default: OSCAR_ENDPOINT, else the embedded cluster in DIOSCAR_DATA or ./dioscar-data.",
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A cluster that commands can speak to."""
+
+    endpoint: "Endpoint"
+
+    @property
+    def url(self) -> str:
+        """The URL of its API."""
+        return self.endpoint.url.rstrip("/")
+
+    @cached_property
+    def client(self) -> "Client":
+        """OSCAR's own client."""
+        return self.endpoint.client()
+
+    @cached_property
+    def store(self) -> "Minio":
+        """The cluster's object store, by the keys that the cluster hands out."""
+        from urllib.parse import urlsplit
+
+        import urllib3
+        from minio import Minio
+
+        provider = self.get("/system/config").json()["minio_provider"]
+        address = urlsplit(provider["endpoint"])
+        secure = address.scheme == "https"
+        pool = urllib3.PoolManager(
+            timeout=urllib3.Timeout(connect=10, read=300),
+            retries=urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=[502, 503, 504]),
+            cert_reqs="CERT_REQUIRED" if provider["verify"] else "CERT_NONE",
+        )
+        return Minio(
+            address.netloc,
+            access_key=provider["access_key"],
+            secret_key=provider["secret_key"],
+            secure=secure,
+            region=provider.get("region") or "us-east-1",
+            http_client=pool,
+        )
+
+    def get(self, path: str, *, stream: bool = False, **query: Any) -> "requests.Response":
+        """The reply to a GET. Raises CliError or ClusterError where it is no success."""
+        import requests
+
+        from fdl.apply import sentences
+
+        endpoint = self.endpoint
+        headers = {"Authorization": f"Bearer {endpoint.oidc_token}"} if endpoint.oidc_token else {}
+        with sentences(self.url):
+            reply = requests.get(
+                self.url + path,
+                params={name: value for name, value in query.items() if value is not None},
+                auth=None if endpoint.oidc_token else (endpoint.user, endpoint.password),
+                headers=headers,
+                verify=endpoint.verify,
+                timeout=(10, None if stream else TIMEOUT_S),
+                stream=stream,
+            )
+            if reply.status_code == 404:
+                raise CliError(_message(reply) or f"{self.url}: has no {path}", Exit.NOT_FOUND)
+            reply.raise_for_status()
+            return reply
+
+
+def _message(reply: "requests.Response") -> str:
+    try:
+        return str(reply.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return " ".join(reply.text.split())
+
+
+def target(cluster: str | None) -> Target:
+    """The cluster that `--cluster` names. Raises CliError where it names none."""
+    from fdl.apply import Endpoint
+
+    cluster = cluster or os.environ.get("OSCAR_ENDPOINT")
+    if cluster is None or (Path(cluster) / STATE_FILE).is_file():
+        running = require(data_folder(cluster))
+        facts = running.facts
+        return Target(Endpoint(EMBEDDED_ID, running.api, facts["oscar_username"], facts["oscar_password"]))
+    if "://" in cluster:
+        token = os.environ.get("OSCAR_OIDC_TOKEN", "")
+        user, password = ("", "") if token else (_environment(name, cluster) for name in _USER)
+        return Target(Endpoint(os.environ.get("OSCAR_CLUSTER_ID", "oscar"), cluster, user, password, token))
+    return Target(_from_oscar_cli(cluster))
+
+
+def _environment(variable: str, cluster: str) -> str:
+    value = os.environ.get(variable)
+    if not value:
+        raise CliError(f"{cluster} asks for credentials; set {variable}", Exit.REFUSED)
+    return value
+
+
+def _from_oscar_cli(name: str) -> "Endpoint":
+    import yaml
+
+    from fdl.apply import Endpoint
+    from fdl.names import did_you_mean
+
+    path = OSCAR_CLI_CONFIG.expanduser()
+    try:
+        configured = yaml.safe_load(path.read_text(encoding="utf-8"))["oscar"]
+        known: Mapping[str, Mapping[str, Any]] = configured if isinstance(configured, Mapping) else {}
+    except FileNotFoundError:
+        known = {}
+    except (ValueError, KeyError, TypeError, yaml.YAMLError):
+        raise CliError(f"{path}: is no configuration of oscar-cli; mend or remove it", Exit.BAD_INPUT) from None
+    if name not in known:
+        close = did_you_mean(name, known)
+        mend = f'write "{close}"' if close else f"add it with: oscar-cli cluster add {name} URL USER PASSWORD"
+        raise CliError(f'"{name}" is no cluster in {path}, no URL, and no data folder; {mend}', Exit.NOT_FOUND)
+    found = known[name]
+    if found.get("oidc_refresh_token") or found.get("oidc_account_name"):
+        raise CliError(f'{path}: "{name}" uses OpenID Connect; set OSCAR_ENDPOINT and OSCAR_OIDC_TOKEN', Exit.REFUSED)
+    return Endpoint(
+        name,
+        str(found.get("endpoint", "")),
+        str(found.get("auth_user", "")),
+        str(found.get("auth_password", "")),
+        verify=bool(found.get("ssl_verify", True)),
+    )
+
+
+@contextmanager
+def store_errors(what: str) -> Iterator[None]:
+    """Turn the object store's errors into one sentence about `what`."""
+    import urllib3
+    from minio.error import MinioException, S3Error
+
+    try:
+        yield
+    except S3Error as error:
+        missing = error.code in ("NoSuchKey", "NoSuchBucket", "ResourceNotFound")
+        sentence = "there is no such bucket" if error.code == "NoSuchBucket" else "there is no such object"
+        raise CliError(
+            f"{what}: {sentence}; dioscar ls shows what there is"
+            if missing
+            else f"{what}: {error.message} ({error.code})",
+            Exit.NOT_FOUND if missing else Exit.FAILED,
+        ) from None
+    except (MinioException, urllib3.exceptions.HTTPError) as error:
+        raise CliError(f"{what}: the object store does not answer ({type(error).__name__})", Exit.UNREACHABLE) from None
