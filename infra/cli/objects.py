@@ -63,7 +63,7 @@ def put(files: tuple[Path, ...], place: str, name: str | None, cluster: str | No
     there = target(cluster)
     bucket, folder = split_place(place)
     uploads = list(_uploads(files, folder, name))
-    written = []
+    written: list[dict[str, Any]] = []
     with progress(size=True) as bar, store_errors(place):
         for path, key in uploads:
             upload(there.store, path, bucket, key, bar)
