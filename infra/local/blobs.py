@@ -10,7 +10,7 @@ import errno
 import os
 import sqlite3
 import stat
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from functools import partial
@@ -236,7 +236,7 @@ class BlobWriter:
             self._running = None
 
 
-async def blocks(content: Content, start: int, end: int, size: int = BLOCK) -> AsyncIterator[bytes]:
+async def blocks(content: Content, start: int, end: int, size: int = BLOCK) -> AsyncGenerator[bytes, None]:
     """The bytes from `start` up to `end`, a block at a time; the next one is read while this one is used."""
     if content.data is not None:
         yield content.data[start:end]

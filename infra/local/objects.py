@@ -14,6 +14,7 @@ from pathlib import Path
 
 from infra.local import buckets, listing, multipart
 from infra.local.blobs import Blob, Blobs, Content
+from infra.local.contents import Digest
 from infra.local.database import Database
 from infra.local.garbage import Collector
 from infra.local.listing import Page
@@ -181,6 +182,10 @@ class ObjectStore:
             if target.parent.is_dir():
                 raise NoSuchKey(f"{stored.bucket}/{stored.key} is gone") from None
             raise
+
+    async def slice(self, stored: StoredObject, start: int, end: int, digests: Sequence[Digest] = ()) -> Blob:
+        """Take a copy of some of an object's bytes for a later `insert`."""
+        return await self.blobs.slice(blob_of(stored), start, end, digests)
 
     async def ingest(self, path: Path) -> Blob:
         """Take a copy of a finished file into the store, durable, for a later `insert`."""

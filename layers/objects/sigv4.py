@@ -80,8 +80,8 @@ def canonical_request(method: str, path: str, query: str, headers: Iterable[tupl
 
 
 def string_to_sign(moment: str, scope: Scope, canonical: str) -> str:
-    """What the signing key is applied to; `moment` is a `timestamp`."""
-    return f"{ALGORITHM}\n{moment}\n{scope}\n{sha256(canonical.encode()).hexdigest()}"
+    """What the signing key is applied to; `moment` is a `timestamp`, bytes that are no UTF-8 are escaped surrogates."""
+    return f"{ALGORITHM}\n{moment}\n{scope}\n{sha256(canonical.encode('utf-8', 'surrogateescape')).hexdigest()}"
 
 
 @lru_cache(maxsize=256)

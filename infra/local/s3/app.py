@@ -1,0 +1,200 @@
+"""The S3 endpoint as an ASGI application: from a request to its handler, and from what comes of it to an answer."""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Any
+
+from infra.local.blobs import blocks
+from infra.local.multipart import Uploads
+from infra.local.objects import ObjectStore
+from infra.local.s3 import buckets, configuration, deletion, listing, multipart, notifications, objects, tagging
+from infra.local.s3.authentication import Secrets, authenticate
+from infra.local.s3.bodies import Body, ClientGone, Receive
+from infra.local.s3.errors import S3Error, as_s3, error_document
+from infra.local.s3.handlers import S3, Handler
+from infra.local.s3.request import Request, Response, make_request, raw
+
+log = logging.getLogger(__name__)
+
+Send = Callable[[Any], Awaitable[None]]
+
+SERVICE: Mapping[tuple[str, str], Handler] = {("GET", ""): buckets.list_buckets}
+
+BUCKET: Mapping[tuple[str, str], Handler] = {
+    ("GET", ""): listing.list_objects,
+    ("GET", "list-type"): listing.list_objects_2,
+    ("GET", "versions"): listing.list_versions,
+    ("GET", "uploads"): multipart.list_uploads,
+    ("GET", "location"): buckets.get_location,
+    ("GET", "notification"): notifications.get_notifications,
+    ("GET", "tagging"): tagging.get_bucket_tags,
+    ("GET", "acl"): configuration.get_bucket_acl,
+    **{("GET", name): configuration.absent(name) for name in configuration.ABSENT},
+    **{("GET", name): configuration.empty(name) for name in configuration.EMPTY},
+    ("HEAD", ""): buckets.head_bucket,
+    ("PUT", ""): buckets.create_bucket,
+    ("PUT", "notification"): notifications.put_notifications,
+    ("PUT", "tagging"): tagging.put_bucket_tags,
+    ("PUT", "acl"): configuration.put_acl,
+    ("PUT", "versioning"): configuration.put_versioning,
+    ("POST", "delete"): deletion.delete_objects,
+    ("DELETE", ""): buckets.delete_bucket,
+    ("DELETE", "tagging"): tagging.delete_bucket_tags,
+    **{("DELETE", name): configuration.remove_nothing for name in configuration.ABSENT},
+}
+
+OBJECT: Mapping[tuple[str, str], Handler] = {
+    ("GET", ""): objects.get_object,
+    ("GET", "uploadId"): multipart.list_parts,
+    ("GET", "tagging"): tagging.get_object_tags,
+    ("GET", "acl"): configuration.get_object_acl,
+    ("GET", "attributes"): objects.get_attributes,
+    ("HEAD", ""): objects.head_object,
+    ("PUT", ""): objects.put_object,
+    ("PUT", "uploadId"): multipart.upload_part,
+    ("PUT", "tagging"): tagging.put_object_tags,
+    ("PUT", "acl"): configuration.put_acl,
+    ("POST", "uploads"): multipart.create_upload,
+    ("POST", "uploadId"): multipart.complete_upload,
+    ("DELETE", ""): objects.delete_object,
+    ("DELETE", "uploadId"): multipart.abort_upload,
+    ("DELETE", "tagging"): tagging.delete_object_tags,
+}
+
+UNKNOWN = [
+    "analytics",
+    "events",
+    "intelligent-tiering",
+    "inventory",
+    "legal-hold",
+    "metrics",
+    "ownershipControls",
+    "publicAccessBlock",
+    "restore",
+    "retention",
+    "select",
+    "torrent",
+]
+SUBRESOURCES = [*dict.fromkeys(name for table in (BUCKET, OBJECT) for _, name in table if name), *UNKNOWN]
+
+
+class S3App:
+    """The endpoint of one store; `secrets` maps an access key to its secret, `domains` are for virtual-host style."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        secrets: Secrets,
+        region: str = "us-east-1",
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        domains: Sequence[str] = ("localhost",),
+    ) -> None:
+        self._s3 = S3(store, Uploads(store), region)
+        self._secrets = secrets
+        self._clock = clock
+        self._domains = domains
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        body = Body(receive)
+        request: Request | None = None
+        try:
+            request = make_request(scope, body, self._domains)
+            response = await self._respond(request)
+        except ClientGone:
+            return
+        except Exception as error:
+            response = _refusal(error, request)
+        if not await _settle(body, scope):
+            response.headers["connection"] = "close"
+        response.headers["x-amz-request-id"] = request.id if request else ""
+        await _answer(response, send, head=scope["method"] == "HEAD")
+
+    async def _respond(self, request: Request) -> Response:
+        handler = _handler(request)
+        authenticate(request, self._secrets, self._clock())
+        return await handler(self._s3, request)
+
+
+def _handler(request: Request) -> Handler:
+    table = OBJECT if request.key else BUCKET if request.bucket else SERVICE
+    name = next((name for name in SUBRESOURCES if name in request.query), "")
+    handler = table.get((request.method, name))
+    if handler is not None:
+        return handler
+    if (request.method, "") in table and name:
+        return _not_here
+    return _not_allowed
+
+
+async def _not_here(_: S3, __: Request) -> Response:
+    raise S3Error("NotImplemented")
+
+
+async def _not_allowed(_: S3, __: Request) -> Response:
+    raise S3Error("MethodNotAllowed")
+
+
+def _refusal(error: Exception, request: Request | None) -> Response:
+    refused = as_s3(error)
+    if refused is None:
+        log.error("an unexpected error in %s", request and f"{request.method} {request.raw_path}", exc_info=error)
+        refused = S3Error("InternalError")
+    if refused.status == 304:
+        return Response(304, dict(refused.headers))
+    body = error_document(
+        refused,
+        bucket=request.bucket if request else "",
+        key=request.key if request else "",
+        resource=request.raw_path if request else "",
+        request_id=request.id if request else "",
+    )
+    return Response(refused.status, {"content-type": "application/xml", **refused.headers}, body)
+
+
+async def _settle(body: Body, scope: Mapping[str, Any]) -> bool:
+    """Whether the connection can serve another request: not if a body is still to come."""
+    if body.complete:
+        return True
+    headers = dict(scope["headers"])
+    if b"transfer-encoding" not in headers and headers.get(b"content-length", b"0") == b"0":
+        return True
+    if not body.started and headers.get(b"expect", b"").lower() == b"100-continue":
+        return False
+    try:
+        return await body.drain()
+    except ClientGone:
+        return False
+
+
+async def _answer(response: Response, send: Send, *, head: bool) -> None:
+    content = response.content
+    if content is None:
+        response.headers.setdefault("content-length", str(len(response.body)))
+    headers = [(name.encode("latin-1"), raw(value)) for name, value in response.headers.items()]
+    start = {"type": "http.response.start", "status": response.status, "headers": headers}
+    if content is None:
+        await send(start)
+        await send({"type": "http.response.body", "body": b"" if head else response.body})
+        return
+    with content:
+        await send(start)
+        async with aclosing(blocks(content, response.start, response.end)) as stream:
+            async for block in stream:
+                await send({"type": "http.response.body", "body": block, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
