@@ -6,10 +6,9 @@ import socket
 import threading
 from dataclasses import dataclass, field
 
-import boto3
 import pytest
 import uvicorn
-from botocore.config import Config
+import uvloop
 from minio import Minio
 
 from infra.local.blobs import Blobs
@@ -17,8 +16,7 @@ from infra.local.database import Database
 from infra.local.objects import ObjectStore
 from infra.local.s3.app import S3App
 from layers.objects.client import S3Client
-
-ACCESS, SECRET = "test-access", "test-secret/with+odd=characters"
+from tests.infra.local.s3.helpers import ACCESS, SECRET, boto
 
 
 class Server(uvicorn.Server):
@@ -61,10 +59,10 @@ class Endpoint:
         return sorted(path for path in (self.data / "blobs").rglob("*") if path.is_file())
 
     def run(self):
-        with socket.socket() as listener:
+        with socket.socket(proto=socket.IPPROTO_TCP) as listener:  # else no loop turns Nagle's algorithm off
             listener.bind(("127.0.0.1", 0))
             self.port = listener.getsockname()[1]
-            with asyncio.Runner() as runner:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(self._serve(listener))
 
     async def _serve(self, listener):
@@ -107,17 +105,6 @@ def serving(data):
 def endpoint(tmp_path_factory):
     with serving(tmp_path_factory.mktemp("data")) as endpoint:
         yield endpoint
-
-
-def boto(url, **config):
-    return boto3.client(
-        "s3",
-        endpoint_url=url,
-        aws_access_key_id=ACCESS,
-        aws_secret_access_key=config.pop("secret", SECRET),
-        region_name="us-east-1",
-        config=Config(retries={"max_attempts": 1}, **config),
-    )
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.infra.local.s3.helpers import code
+
 KEYS = [
     "plain",
     "in/folder/file.txt",
@@ -19,10 +21,6 @@ KEYS = [
     "\u00e9",
     "x" * 1024,
 ]
-
-
-def code(caught):
-    return caught.value.response["Error"]["Code"], caught.value.response["ResponseMetadata"]["HTTPStatusCode"]
 
 
 @pytest.mark.parametrize("key", KEYS)
