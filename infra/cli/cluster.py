@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from infra.cli import embedded
-from infra.cli.errors import CliError, Exit
+from infra.cli.errors import DIOSCAR, CliError, Exit
 from infra.cli.output import human_size, human_time, json_option, print_json, print_table
 from infra.cli.target import cluster_option, target
 
@@ -30,7 +30,7 @@ def up(data: Path | None, api: str, s3: str, s3_advertise: str | None, detach: b
     folder = embedded.data_folder(data)
     running = embedded.find(folder)
     if running and not detach:
-        raise CliError(f"a cluster runs on {folder} already (process {running.pid}); stop it with: dioscar down")
+        raise CliError(f"a cluster runs on {folder} already (process {running.pid}); stop it with: {DIOSCAR} down")
     options = ["--api", api, "--s3", s3, *(["--s3-advertise", s3_advertise] if s3_advertise else [])]
     if not detach:
         arguments = embedded.command(folder, options)
@@ -38,7 +38,7 @@ def up(data: Path | None, api: str, s3: str, s3_advertise: str | None, detach: b
     if running is None:
         running = embedded.start(folder, options)
     click.echo(f"OSCAR API {running.api}, object store {running.s3}, data in {folder}")
-    click.echo("Keys: dioscar config. Stop: dioscar down.")
+    click.echo(f"Keys: {DIOSCAR} config. Stop: {DIOSCAR} down.")
 
 
 @click.command()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fdl.plan import Instruction
 
 ALL_TWINS = Path(__file__).parents[2] / "fdl"
+_DONE = {"create": "created", "update": "updated", "unchanged": "unchanged"}
 _COLOURS = {"create": "green", "update": "yellow", "unchanged": "dim"}
 
 
@@ -107,17 +108,15 @@ def apply(
     for document in documents:
         _warn(draw(document).warnings())
     instructions = _instructions(documents, there.client)
-    results = []
     with progress() as bar:
-        for result in bar.track(carry_out(instructions, there.client), len(instructions), description="apply"):
-            results.append(result)
-            if not as_json and result.error is None:
-                bar.console.out(end="")
-                done = {"create": "created", "update": "updated"}.get(result.action, result.action)
-                click.echo(f"{result.service} {done}")
+        results = list(bar.track(carry_out(instructions, there.client), len(instructions), description="apply"))
     failed = [result for result in results if result.error]
     if as_json:
         print_json([{"service": r.service, "action": r.action, "error": r.error} for r in results])
+    else:
+        for result in results:
+            if result.error is None:
+                click.echo(f"{result.service} {_DONE[result.action]}")
     for result in failed:
         click.echo(f"dioscar: {result.service}: {result.error}", err=True)
     if failed:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from infra.cli.errors import CliError, Exit
+from infra.cli.errors import DIOSCAR, CliError, Exit
 
 HERE = Path(__file__).parents[2]
 BENCHMARKS = "tests.benchmarks"
@@ -61,7 +61,7 @@ def check(fix: bool) -> None:
             click.echo(done.stdout.decode(errors="replace").rstrip())
             failed.append(name)
     if failed:
-        raise CliError(f"failed: {', '.join(failed)}" + ("" if fix else "; dioscar check --fix mends some of it"))
+        raise CliError(f"failed: {', '.join(failed)}" + ("" if fix else f"; {DIOSCAR} check --fix mends some of it"))
 
 
 @click.command(context_settings=_ANY)
@@ -83,15 +83,15 @@ def bench(name: str | None, arguments: tuple[str, ...]) -> int:
 
 
 def benchmarks() -> dict[str, str]:
-    """Each benchmark with the first line of its docstring; helpers begin with an underscore."""
+    """Each benchmark with the first line of its docstring; modules that do not run are helpers."""
     import ast
 
     folder = HERE / "tests" / "benchmarks"
     found = {}
     for module in pkgutil.iter_modules([str(folder)]):
-        if not module.name.startswith(("_", "conftest", "test_")):
-            tree = ast.parse((folder / f"{module.name}.py").read_text(encoding="utf-8"))
-            found[module.name] = (ast.get_docstring(tree) or "").partition("\n")[0]
+        source = (folder / f"{module.name}.py").read_text(encoding="utf-8")
+        if "__main__" in source:
+            found[module.name] = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
     return found
 
 

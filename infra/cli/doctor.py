@@ -15,7 +15,7 @@ from typing import Literal
 import click
 
 from infra.cli import embedded
-from infra.cli.errors import CliError
+from infra.cli.errors import DIOSCAR, CliError
 from infra.cli.output import console, human_size, json_option, print_json
 
 HERE = Path(__file__).parents[2]
@@ -104,7 +104,7 @@ def _packages() -> Finding:
         if not requirement.specifier.contains(version, prereleases=True):
             problems.append(f"{requirement.name} {version} is not {requirement.specifier}")
     if problems:
-        return Finding("wrong", "packages", "; ".join(problems) + "; remove .venv and run ./dioscar again")
+        return Finding("wrong", "packages", "; ".join(problems) + f"; remove .venv and run {DIOSCAR} again")
     return Finding("ok", "packages", f"the core's {count}")
 
 
@@ -143,7 +143,7 @@ def _cluster() -> Iterator[Finding]:
         detail = (
             "free"
             if free
-            else f"in use; start with another, e.g. dioscar up --{'api' if port == 8080 else 's3'} 127.0.0.1:0"
+            else f"in use; start with another, e.g. {DIOSCAR} up --{'api' if port == 8080 else 's3'} 127.0.0.1:0"
         )
         yield Finding("ok" if free else "note", f"port {port}", f"{name}: {detail}")
 
@@ -170,9 +170,9 @@ def _test_data() -> Finding:
 
 def _optional() -> Iterator[Finding]:
     for module, purpose, mend in (
-        ("torch", "training", "./dioscar install train"),
-        ("matplotlib", "pictures", "./dioscar install pulsar"),
-        ("pytest", "tests", "./dioscar install test"),
+        ("torch", "training", f"{DIOSCAR} install train"),
+        ("matplotlib", "pictures", f"{DIOSCAR} install pulsar"),
+        ("pytest", "tests", f"{DIOSCAR} install test"),
     ):
         try:
             yield Finding("ok", module, f"{importlib.metadata.version(module)}, for {purpose}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.cli.errors import CliError, Exit
+from infra.cli.errors import DIOSCAR, CliError, Exit
 
 STATE_FILE = "cluster.json"
 LOG_FILE = "cluster.log"
@@ -67,7 +67,7 @@ def require(data: Path) -> Running:
     """The cluster that runs on a data folder. Raises CliError where there is none."""
     running = find(data)
     if running is None:
-        raise CliError(f"no cluster runs on {data}; start one with: dioscar up --detach", Exit.UNREACHABLE)
+        raise CliError(f"no cluster runs on {data}; start one with: {DIOSCAR} up --detach", Exit.UNREACHABLE)
     return running
 
 

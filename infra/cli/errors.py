@@ -1,6 +1,10 @@
 """What goes wrong, with the exit status that says so to programs (names and numbers of sysexits.h)."""
 
+import os
 from enum import IntEnum
+
+DIOSCAR = os.environ.get("DIOSCAR_LAUNCHER") or "dioscar"
+"""How this program was called, for sentences that say what to type next."""
 
 
 class Exit(IntEnum):

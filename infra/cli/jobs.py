@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from infra.cli.errors import CliError, Exit
+from infra.cli.errors import DIOSCAR, CliError, Exit
 from infra.cli.output import ago, console, human_time, json_option, print_json, print_table
 from infra.cli.target import Target, cluster_option, target
 
@@ -50,7 +50,7 @@ def invoke(
         if as_json:
             print_json({"service": service, "job": job or None})
         else:
-            click.echo(f"{job}\nFollow it: dioscar logs -f {job}" if job else f"{service} has the job.")
+            click.echo(f"{job}\nFollow it: {DIOSCAR} logs -f {job}" if job else f"{service} has the job.")
         return
     reply = decode_reply(text)
     if output is not None:
@@ -82,7 +82,7 @@ def jobs(
         return
     rows = [
         (
-            entry["id"],
+            short(entry),
             _coloured(entry["state"]),
             f"{entry.get('attempt', '')}/{entry['max_attempts']}" if entry.get("max_attempts") else "",
             ago(entry["created"]),
@@ -151,7 +151,7 @@ def find_job(there: Target, name: str) -> dict[str, Any]:
         matching = [job["id"] for job in listed if name in job["id"]]
         if len(matching) != 1:
             what = f"{len(matching)} jobs have {name} in their name" if matching else f"there is no job {name}"
-            raise CliError(f"{what}; dioscar jobs lists them", Exit.NOT_FOUND) from None
+            raise CliError(f"{what}; {DIOSCAR} jobs lists them", Exit.NOT_FOUND) from None
         return dict(there.get(f"/dioscar/v1/jobs/{matching[0]}").json())
 
 
@@ -160,6 +160,12 @@ def duration_s(job: dict[str, Any]) -> float | None:
     if not job["started"] or not job["finished"]:
         return None
     return float(job["finished"] - job["started"])
+
+
+def short(job: dict[str, Any]) -> str:
+    """The beginning of a job's identifier, which is enough to find it again: the service and eight digits."""
+    head = str(job["id"]).removesuffix(job["id"][-36:])
+    return f"{head}{job['id'][-36:][:8]}" if _UUID.search(job["id"]) else str(job["id"])
 
 
 def decode_reply(text: str) -> bytes:
@@ -200,7 +206,9 @@ def _token(there: Target, service: str) -> str:
 
         known = services_on(there.client)
         close = did_you_mean(service, known)
-        mend = f"there is {close}" if close else "there are " + (", ".join(sorted(known)) or "none; dioscar apply FILE")
+        mend = (
+            f"there is {close}" if close else "there are " + (", ".join(sorted(known)) or f"none; {DIOSCAR} apply FILE")
+        )
         raise CliError(f"there is no service {service}; {mend}", Exit.NOT_FOUND) from None
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from infra.cli.errors import CliError, Exit
+from infra.cli.errors import DIOSCAR, CliError, Exit
 from infra.cli.output import human_size, json_option, print_json, print_table, progress
 from infra.cli.target import cluster_option, store_errors, target
 
@@ -163,7 +163,7 @@ def _wanted(store: "Minio", bucket: str, key: str, place: str) -> Iterator[tuple
             found = True
             yield name, name.removeprefix(base).lstrip("/")
     if not found:
-        raise CliError(f"{place}: there is no such object; dioscar ls shows what there is", Exit.NOT_FOUND)
+        raise CliError(f"{place}: there is no such object; {DIOSCAR} ls shows what there is", Exit.NOT_FOUND)
 
 
 class _Meter:

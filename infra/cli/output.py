@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+_UNBOUNDED = 10_000
+"""The width of a pipe or a file."""
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
@@ -19,7 +22,8 @@ def console(*, stderr: bool = False) -> "Console":
     """Where to print; colours and bars only on a terminal."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, highlight=False, soft_wrap=True, width=None if terminal else _UNBOUNDED)
 
 
 def print_json(value: Any) -> None:
@@ -28,7 +32,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
-    """Columns under headings; a column whose heading starts with `>` is set to the right."""
+    """Columns under headings; one whose heading starts with `>` is set to the right, the last one gives way."""
     from rich.table import Table
     from rich.text import Text
 
@@ -37,11 +41,21 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty:
         click.echo(empty)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left", no_wrap=True)
+    for number, column in enumerate(columns):
+        last = number == len(columns) - 1
+        widest = max(len(str(row[number])) for row in rows)
+        table.add_column(
+            column.removeprefix(">"),
+            justify="right" if column.startswith(">") else "left",
+            no_wrap=not last,
+            min_width=None if last else widest,
+        )
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
-    console().print(table)
+    out = console()
+    with out.capture() as capture:
+        out.print(table)
+    click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
 def progress(*, size: bool = False) -> "Progress":
@@ -56,6 +70,7 @@ def progress(*, size: bool = False) -> "Progress":
         bars.TimeRemainingColumn(),
         console=console(stderr=True),
         transient=True,
+        redirect_stdout=False,
         disable=not sys.stderr.isatty(),
     )
 

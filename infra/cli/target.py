@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from infra.cli.embedded import STATE_FILE, data_folder, require
-from infra.cli.errors import CliError, Exit
+from infra.cli.errors import DIOSCAR, CliError, Exit
 
 if TYPE_CHECKING:
     import requests
@@ -174,7 +174,7 @@ def store_errors(what: str) -> Iterator[None]:
         missing = error.code in ("NoSuchKey", "NoSuchBucket", "ResourceNotFound")
         sentence = "there is no such bucket" if error.code == "NoSuchBucket" else "there is no such object"
         raise CliError(
-            f"{what}: {sentence}; dioscar ls shows what there is"
+            f"{what}: {sentence}; {DIOSCAR} ls shows what there is"
             if missing
             else f"{what}: {error.message} ({error.code})",
             Exit.NOT_FOUND if missing else Exit.FAILED,

@@ -14,14 +14,14 @@ from infra.cli import embedded
 from infra.cli.cluster import data_option
 from infra.cli.demo import follow, report
 from infra.cli.doctor import port_is_free
-from infra.cli.errors import CliError
+from infra.cli.errors import DIOSCAR, CliError
 from infra.cli.objects import PART_SIZE
 from infra.cli.output import human_size, human_time, json_option, print_json, print_table
 from infra.cli.target import Target, store_errors, target
 
 HERE = Path(__file__).parents[3]
 FDL = HERE / "fdl" / "pulsar.yaml"
-REQUEST = {"seed": 1, "duration_s": 60.0}
+REQUEST = {"seed": 1, "duration_s": 20.0}
 
 
 @click.command()
@@ -99,7 +99,7 @@ def _observe(there: Target, folder: Path, steps: "_Steps") -> tuple[Path, Path]:
         try:
             observation, truth = files["demo.json.fil"], files["demo.json.truth.json"]
         except KeyError as error:
-            raise CliError(f"{service} made no {error.args[0]}; look at it with: dioscar jobs {done['id']}") from None
+            raise CliError(f"{service} made no {error.args[0]}; look at it with: {DIOSCAR} jobs {done['id']}") from None
         say(f"{observation.name}, {human_size(observation.stat().st_size)}, made in {human_time(_took(done))}")
         return observation, truth
 
@@ -199,10 +199,10 @@ def _tell(result: Mapping[str, Any], folder: Path, data: Path | None, *, started
     click.echo(f"\nDone in {human_time(result['seconds'])}. The files are in {folder}/" + (":" if picture else ""))
     hints = {
         picture or "": "the observation and what was found",
-        f"dioscar jobs{cluster}": "what ran, and how long it took",
-        f"dioscar ls -r pulsar-classify{cluster}": "all results, and how each came about (_runs)",
-        f"dioscar demo YOUR.fil{option}": "the same with a file of yours",
-        f"dioscar down{option}": "stop the cluster, which " + ("still runs" if started else "ran before"),
+        f"{DIOSCAR} jobs{cluster}": "what ran, and how long it took",
+        f"{DIOSCAR} ls -r pulsar-classify{cluster}": "all results, and how each came about (_runs)",
+        f"{DIOSCAR} demo YOUR.fil{option}": "the same with a file of yours",
+        f"{DIOSCAR} down{option}": "stop the cluster, which " + ("still runs" if started else "ran before"),
     }
     for hint, purpose in hints.items():
         if hint:

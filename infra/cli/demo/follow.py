@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from infra.cli.errors import CliError, Exit
+from infra.cli.errors import DIOSCAR, CliError, Exit
 from infra.cli.jobs import OPEN
 from infra.cli.target import Target, store_errors
 
@@ -17,7 +17,7 @@ def job_of(there: Target, service: str, bucket: str, key: str) -> str:
     """The job that an object just put there has triggered; object and job are one commit, so it exists."""
     found = there.get("/dioscar/v1/jobs", service=service, bucket=bucket, key=key, limit=1).json()["jobs"]
     if not found:
-        raise CliError(f"{bucket}/{key} has triggered no job; is {service} deployed? dioscar plan fdl/pulsar.yaml")
+        raise CliError(f"{bucket}/{key} has triggered no job; is {service} deployed? {DIOSCAR} plan fdl/pulsar.yaml")
     return str(found[0]["id"])
 
 
@@ -30,7 +30,7 @@ def wait(there: Target, job: str, watch: Watch) -> dict[str, Any]:
             return facts
         if facts["state"] not in OPEN:
             bad_input = facts["exit_code"] == Exit.BAD_INPUT
-            reason = facts["reason"] or f"its log says more: dioscar logs {job}"
+            reason = facts["reason"] or f"its log says more: {DIOSCAR} logs {job}"
             status = Exit.BAD_INPUT if bad_input else Exit.FAILED
             raise CliError(f"{facts['service']}: {reason}", status)
         time.sleep(POLL_S)
@@ -41,7 +41,7 @@ def triggered(job: Mapping[str, Any], service: str) -> str:
     for name in job["triggered"]:
         if str(name).startswith(service):
             return str(name)
-    raise CliError(f"{job['id']} forwarded nothing to {service}; look at it with: dioscar jobs {job['id']}")
+    raise CliError(f"{job['id']} forwarded nothing to {service}; look at it with: {DIOSCAR} jobs {job['id']}")
 
 
 def fetch_outputs(there: Target, job: Mapping[str, Any], folder: Path) -> Iterator[Path]:
