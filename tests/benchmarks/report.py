@@ -23,9 +23,10 @@ def calibration() -> float:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process, without its children."""
+    """User and system time of a process and of all that it has started, whether they live or have ended."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    return sum(map(int, fields[11:15])) / TICKS + sum(cpu_seconds(int(child)) for child in children)
 
 
 def quantile(values: Sequence[float], share: float) -> float:

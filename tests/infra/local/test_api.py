@@ -1,11 +1,14 @@
 """OSCAR's API as its clients see it: codes, empty bodies, key order, compact JSON."""
 
 import base64
+import gc
 import io
 import json
 import re
 import time
+import warnings
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +23,9 @@ ECHO = 'cat "$INPUT_FILE_PATH" > "$TMP_OUTPUT_DIR/echo.bin"\n'
 
 
 @pytest.fixture
-def oscar(cluster: Cluster) -> Client:
+def oscar(cluster: Cluster) -> Iterator[Client]:
     facts = cluster.facts
-    return Client(
+    yield Client(
         {
             "cluster_id": "dioscar",
             "endpoint": facts["api"],
@@ -31,6 +34,9 @@ def oscar(cluster: Cluster) -> Client:
             "ssl": False,
         }
     )
+    with warnings.catch_warnings():  # it never closes its connections
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def post(cluster: Cluster, document: Any) -> requests.Response:
@@ -262,6 +268,7 @@ functions:
     assert "out/echo.bin" in [
         f["Key"] for f in storage.list_files_from_path("minio.default", "api-python/out")["Contents"]
     ]
+    (tmp_path / "got").mkdir()
     storage.download_file("minio.default", str(tmp_path / "got"), "api-python/out/echo.bin")
     assert next((tmp_path / "got").iterdir()).read_text() == "telescope"
     assert base64.b64decode(oscar.run_service("api-python", input="aGVsbG8=").text) in (b"hello", b"aGVsbG8=")
