@@ -33,6 +33,7 @@ class Endpoint:
     loop: asyncio.AbstractEventLoop = None
     store: ObjectStore = None
     server: Server = None
+    app: S3App = None
     ready: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -71,7 +72,7 @@ class Endpoint:
         blobs = Blobs(database, self.data / "blobs")
         self.store = ObjectStore(database, blobs)
         self.store.known_target = lambda arn: arn.startswith("arn:minio:sqs:") and arn.endswith(":webhook")
-        app = S3App(self.store, {ACCESS: SECRET}.get)
+        self.app = app = S3App(self.store, {ACCESS: SECRET}.get)
         config = uvicorn.Config(
             app, http="httptools", lifespan="off", access_log=False, log_config=None, server_header=False
         )
