@@ -157,7 +157,7 @@ def label(
             pooled[-1, :, valid // POOL :] = POOL * mean[-1][:, None]
         features = maker(pooled, frames, mean, sigma)
         probabilities = model(features)
-        strongest = features.tracks.reshape(count, -1).max(axis=1)
+        strongest = features.tracks[:, :2].reshape(count, -1).max(axis=1)
         yield LabelledBatch(
             reference=Reference(start, mean, sigma),
             frames=frames,

@@ -111,7 +111,8 @@ class Confirmer:
         interval = search.sampling_time_s
         start = candidate.sample + first * SAMPLES
         span = K_DM_S_MHZ2 * (search.low_mhz**-2 - search.high_mhz**-2) * max(candidate.span, 0.02)
-        resolution = max(0.5 * interval, candidate.width * interval / candidate.snr)
+        # a boxcar's centre is known to its width over S/N, and to the grid that was tried
+        resolution = interval * np.hypot(candidate.width / candidate.snr, max(0.5, candidate.width / 8))
         positions = (start + candidate.delay * search.coordinate) // SAMPLES
         touched = np.arange(
             max(first, int((start - candidate.width / 2) // SAMPLES)),

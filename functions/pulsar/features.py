@@ -2,9 +2,10 @@
 
 - `image`, (1, 64, 64): the frame in sigmas, pooled to 64 bins that are equal in nu^-2 by 64 of four samples. In this
   coordinate a dispersed pulse of any DM in any band is a straight line.
-- `tracks`, (2, 64, 128): sums along all falling straight lines of the cleaned image, in sigmas of such a sum: steep
-  ones by their delay over the band (channel 0), shallow ones by their fall over the frame (channel 1). Cleaned is:
-  clipped, then each row and each column minus its mean, which takes stripes away. A faint pulse is a point here.
+- `tracks`, (4, 64, 128): sums along straight lines of the cleaned image, in sigmas of such a sum: falling steep ones by
+  their delay over the band, falling shallow ones by their fall over the frame, and the same of rising ones. Cleaned is:
+  clipped, each row and each column minus its mean, and scaled down where it varies too much, which takes stripes
+  away. A faint pulse is a point here.
 - `rows`, (2, 256): mean and standard deviation of each row in sigmas: narrow-band interference.
 - `columns`, (2, 256): band mean of each sample, and spread over the rows of each four: broad-band interference.
 """
@@ -20,7 +21,7 @@ from functions.pulsar.frames import ROWS, SAMPLES
 BINS = 64
 POOL = 4
 CLIP = 6.0
-SHAPES = {"image": (1, BINS, BINS), "tracks": (2, BINS, 2 * BINS), "rows": (2, ROWS), "columns": (2, SAMPLES)}
+SHAPES = {"image": (1, BINS, BINS), "tracks": (4, BINS, 2 * BINS), "rows": (2, ROWS), "columns": (2, SAMPLES)}
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,9 @@ class FeatureMaker:
         z -= (2 * mean * inverse)[:, :, None]
         # a bin's sum has the standard deviation sqrt(number of good rows in it)
         norm = np.sqrt(np.maximum(np.square(self._bins) @ good[:, :, None], 1e-9))
-        image = (self._bins @ z) / np.where(norm < 0.5, 1, norm)
-        tracks = track_sums(image)
+        norm = np.where(norm < 0.5, 1, norm)
+        image = (self._bins @ z) / norm
+        tracks = track_sums(without_columns((self._bins @ without_rows(z)) / norm))
         row_mean = z.mean(axis=2) * 8
         row_rms = np.sqrt(np.einsum("nrt,nrt->nr", z, z) / z.shape[2])
         rows = np.stack([np.arcsinh(row_mean / 2), np.minimum(row_rms, 20) - good], axis=1)
@@ -94,26 +96,36 @@ class FeatureMaker:
         )
 
 
-def cleaned(image: Floats) -> Floats:
-    """(n, 64, 64) in sigmas, without stripes: clipped, each row and column minus its mean, twice."""
-    clean = np.clip(image, -CLIP, CLIP)
-    for limit in (CLIP, 4.0):
-        clean -= clean.mean(axis=2, keepdims=True)
-        clean -= clean.mean(axis=1, keepdims=True)
-        np.clip(clean, -limit, limit, out=clean)
+def without_rows(z: Floats) -> Floats:
+    """(n, 256, 64) in sigmas, clipped, each row minus its mean; rows that vary too much are scaled down."""
+    clean = np.clip(z, -CLIP, CLIP)
+    clean -= clean.mean(axis=2, keepdims=True)
+    power = np.einsum("nrt,nrt->nr", clean, clean) / z.shape[2]
+    clean /= np.sqrt(np.maximum(power, 1))[:, :, None]
     return clean
 
 
-def track_sums(image: Floats) -> Floats:
-    """The `tracks` of images (n, 64, 64) in sigmas, shape (n, 2, 64, 128)."""
-    clean = cleaned(image).astype(np.float32)
-    out = np.empty((len(image), *SHAPES["tracks"]), np.float32)
-    for channel, axis in enumerate((1, 2)):
-        rows = np.zeros((BINS, len(image), 2 * BINS), np.float32)
-        rows[:, :, BINS:] = np.moveaxis(clean, axis, 0)
-        sums = sum_tracks(rows, _LINE, BINS - 1)
-        sums *= _INVERSE_NOISE[:, None, :]
-        out[:, channel] = sums.transpose(1, 0, 2)
+def without_columns(image: Floats) -> Floats:
+    """(n, 64, 64) in sigmas, each column minus its mean; columns that vary too much are scaled down."""
+    clean = np.clip(image, -CLIP, CLIP)
+    clean -= clean.mean(axis=1, keepdims=True)
+    power = np.einsum("nrt,nrt->nt", clean, clean) / image.shape[1]
+    clean /= np.sqrt(np.maximum(power, 1))[:, None, :]
+    return clean
+
+
+def track_sums(clean: Floats) -> Floats:
+    """The `tracks` of images (n, 64, 64) in sigmas, shape (n, 4, 64, 128)."""
+    out = np.empty((len(clean), *SHAPES["tracks"]), np.float32)
+    channel = 0
+    for image in (clean, clean[:, :, ::-1]):
+        for axis in (1, 2):
+            rows = np.zeros((BINS, len(image), 2 * BINS), np.float32)
+            rows[:, :, BINS:] = np.moveaxis(image, axis, 0)
+            sums = sum_tracks(rows, _LINE, BINS - 1)
+            sums *= _INVERSE_NOISE[:, None, :]
+            out[:, channel] = sums.transpose(1, 0, 2)
+            channel += 1
     return out
 
 

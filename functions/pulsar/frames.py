@@ -12,7 +12,7 @@ repeat. Nothing is interpolated, so the noise of different rows is independent w
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -206,6 +206,9 @@ class FramesFile:
             yield start, self.read(start, min(start + size, len(self)))
 
 
+_ATTRIBUTES = tuple(field.name for field in fields(FramesHeader) if field.name != "frequency_mhz")
+
+
 def _extend(dataset: Any, values: Floats) -> None:
     length = dataset.shape[0]
     dataset.resize(length + len(values), axis=0)
@@ -234,6 +237,9 @@ def _read_header(file: Any, name: str) -> FramesHeader:
         raise InputError(f"{name}: holds no frame; {mend}")
     if file["index"].shape != shape[:1] or file["frequency_mhz"].shape != (ROWS,):
         raise InputError(f"{name}: index or frequency_mhz has the wrong shape; {mend}")
+    for attribute in _ATTRIBUTES:
+        if attribute not in file.attrs:
+            raise InputError(f"{name}: the attribute {attribute} is missing; {mend}")
     try:
         header = FramesHeader(
             kind=str(file.attrs["kind"]),
@@ -248,8 +254,8 @@ def _read_header(file: Any, name: str) -> FramesHeader:
             input_bytes=int(file.attrs["input_bytes"]),
             frequency_mhz=np.asarray(file["frequency_mhz"][:], dtype=np.float64),
         )
-    except KeyError as error:
-        raise InputError(f"{name}: an attribute is missing ({error.args[0]}); {mend}") from None
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: an attribute has the wrong type ({error}); {mend}") from None
     frequency = header.frequency_mhz
     if not (np.isfinite(frequency).all() and (frequency > 0).all() and (np.diff(frequency) <= 0).all()):
         raise InputError(f"{name}: frequency_mhz: is not positive and descending; {mend}")

@@ -29,6 +29,7 @@ class Population:
     pulse_snr: tuple[float, float] = (SNR_MIN, 50.0)
     """In-frame signal-to-noise ratio, log-uniform."""
     dm_pc_cm3: tuple[float, float] = (5.0, 500.0)
+    """In the first band; in others the range that sweeps through them in as many samples."""
     uniform_dm: float = 0.0
     """Part of the pulses whose DM is uniform instead of log-uniform."""
 
@@ -67,6 +68,7 @@ def draw_frame(population: Population, class_name: str, rng: np.random.Generator
     if present[0]:
         low, high = population.dm_pc_cm3
         dm = float(rng.uniform(low, high)) if rng.random() < population.uniform_dm else log_uniform(rng, low, high)
+        dm *= _sweep_of_unit_dm(population.bands[0]) / _sweep_of_unit_dm(band)
         pulse = placed(model.draw_pulse(band, dm, rng), band, rng)
         excess = pulse.render(band, 0, SAMPLES)
         snr = log_uniform(rng, *population.pulse_snr)
@@ -90,7 +92,7 @@ def draw_frame(population: Population, class_name: str, rng: np.random.Generator
     frame = receiver.quantise(counts).astype(np.uint8)
     past = log_uniform(rng, 1, 128)
     error = rng.standard_normal(len(receiver.mean)) / np.sqrt(SAMPLES * past)
-    spread = 1 + rng.standard_normal(len(receiver.mean)) / np.sqrt(2 * SAMPLES * past / 4)
+    spread = 1 + rng.standard_normal(len(receiver.mean)) / np.sqrt(SAMPLES * past / 4)
     drift = receiver.drift(first - int(past * SAMPLES / 2) - SAMPLES, 1)[0]
     sigma = np.sqrt(receiver.sigma**2 + 1 / 12)
     return LabelledFrame(
@@ -134,6 +136,10 @@ def placed(pulse: Pulse, band: Band, rng: np.random.Generator) -> Pulse:
         moved = Pulse(**{**vars(pulse), "time_s": time_s})
         if track_inside(moved, band, 0) and in_frame_snr(moved.render(band, 0, SAMPLES)) > 0:
             return moved
+
+
+def _sweep_of_unit_dm(band: Band) -> float:
+    return sweep_samples(Pulse(0.0, 1.0, band.sampling_time_s), band)
 
 
 def _visible_carrier(model: Model, band: Band, rng: np.random.Generator) -> Floats:

@@ -49,7 +49,7 @@ class Network(nn.Module):  # type: ignore[misc]
             {
                 "image": Branch([(1, 16, 5, 2, True), (16, 24, 3, 1, True), (24, 32, 3, 1, False)], False),
                 "tracks": Branch(
-                    [(2, 16, 5, 2, True), (16, 32, 3, 1, True), (32, 32, 3, 1, False), (32, 32, 3, 1, False)], False
+                    [(4, 20, 5, 2, True), (20, 32, 3, 1, True), (32, 32, 3, 1, False), (32, 32, 3, 1, False)], False
                 ),
                 "rows": Branch([(2, 12, 7, 2, False), (12, 16, 5, 2, False)], True),
                 "columns": Branch([(2, 12, 7, 2, False), (12, 16, 5, 2, False)], True),

@@ -123,7 +123,9 @@ def whole_samples(name: str, data_bytes: int, spectrum_bits: int, promised: int 
             f"{name}: is truncated, it ends {rest} bytes into a spectrum of {spectrum_bits // 8} bytes; copy it again"
         )
     if promised is not None and samples < promised:
-        raise InputError(f"{name}: is truncated, it holds {samples} of the {promised} spectra that its header promises")
+        raise InputError(
+            f"{name}: is truncated, it holds {samples} of the {promised} spectra its header promises; copy it again"
+        )
     return samples
 
 

@@ -102,7 +102,8 @@ def draw_receiver(band: Band, rng: np.random.Generator, bits: int = 8) -> Receiv
         sigma=sigma.astype(np.float32),
         skewness=float(np.sqrt(8 / max(degrees, 8.0))),
         bits=bits,
-        drift_sigma=float(rng.uniform(0, 0.05)),
+        drift_sigma=float(rng.uniform(0, 0.08)),
         drift_period=float(rng.uniform(4_000, 200_000)),
         drift_phase=float(rng.random()),
+        autocorrelation=float(max(0.0, rng.uniform(-0.1, 0.1))),
     )

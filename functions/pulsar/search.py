@@ -22,6 +22,8 @@ BOXCARS = (1, 2, 4, 8, 16, 32)
 CLIP = 5.0
 MIN_ROWS = 10
 GROUPS = 8
+UNDISPERSED = 1.6
+"""A candidate of small delay is a burst when the undispersed sum there is stronger by this factor."""
 _TABLE = 1024
 
 
@@ -35,6 +37,8 @@ class CleanFrame:
     """Sums of four samples in their sigmas, shape (256, 64)."""
     good: Flags
     """Rows that carry information, shape (256,)."""
+    level: Floats
+    """Sum of the good rows of each sample in its sigmas, before the mean was taken away, shape (256,)."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,8 @@ def clean(frame: Samples, mean: Floats, sigma: Floats, weight: Floats, valid: in
     cells[:, valid:] = 0
     z4 -= offset[:, None]
     z4[:, whole:] = 0
-    return CleanFrame(_without_zero_dm(cells, good), _without_zero_dm(z4, good), good)
+    level = cells[good].sum(axis=0) / np.sqrt(max(int(good.sum()), 1))
+    return CleanFrame(_without_zero_dm(cells, good), _without_zero_dm(z4, good), good, level)
 
 
 def _without_zero_dm(cells: Floats, good: Flags) -> Floats:
@@ -269,7 +274,7 @@ class Search:
         there = np.flatnonzero(~np.isnan(best_profile))
         if snr < self.snr_min or len(there) < MIN_ROWS or not _broadband(best_profile[there]):
             return None
-        return Candidate(
+        refined = Candidate(
             sample=(best[0] + 0.5) * factor - 0.5 + first * SAMPLES,
             delay=best[1] * factor,
             width=best[2] * factor,
@@ -277,6 +282,24 @@ class Search:
             rows=len(there),
             span=float(self.coordinate[there[-1]] - self.coordinate[there[0]]),
         )
+        if refined.delay < max(self.min_delay, 0.75 * refined.width) or self._undispersed(frames, refined):
+            return None
+        return refined
+
+    def _undispersed(self, frames: Sequence[CleanFrame], candidate: Candidate) -> bool:
+        """Whether a candidate of small delay is what is left of a broad-band burst, which is stronger without delay."""
+        if candidate.delay > 4 * candidate.width + 16:
+            return False
+        level = np.concatenate([frame.level for frame in frames])
+        low = max(0, int(candidate.sample - 2 * candidate.width))
+        high = int(candidate.sample + candidate.delay + 2 * candidate.width) + 1
+        part = level[low:high]
+        strongest = -np.inf
+        for width in {1, max(1, round(candidate.width / 2)), max(1, round(candidate.width))}:
+            if width <= len(part):
+                sums = np.convolve(part, np.ones(width), "valid") / np.sqrt(width)
+                strongest = max(strongest, float(sums.max()))
+        return strongest > UNDISPERSED * candidate.snr
 
     def _along(self, rows: Floats, start: float, delay: float, width: int, reach: int) -> Floats:
         """Boxcar sums in sigmas of each row along a track, at starts from -reach to reach; NaN outside of the data.

@@ -116,7 +116,7 @@ def scattering_time_s(dm_pc_cm3: float, frequency_mhz: float) -> float:
     (Bhat et al. 2004, ApJ 605, 759, eq. 7); single pulsars scatter by an order of magnitude about it.
 
     >>> round(scattering_time_s(100.0, 1400.0) * 1e6, 2)
-    3.67
+    3.66
     """
     log_dm = np.log10(dm_pc_cm3)
     return float(10 ** (-6.46 + 0.154 * log_dm + 1.07 * log_dm**2 - 3.86 * np.log10(frequency_mhz / 1000.0)) * 1e-3)
