@@ -29,7 +29,6 @@ from layers.runtime.contract import Exit, InputError
 from layers.runtime.incoming import interpret
 from layers.runtime.supervisor import encode_reply, regular_files
 
-RETRIES = "3"
 DRAIN_S = 10.0
 
 
@@ -91,7 +90,7 @@ class Engine:
     async def submit(self, deployed: Deployed, body: bytes, *, job_id: str = "") -> Job:
         """Queue an asynchronous call (`/job`). Raises InputError where the body is neither JSON nor base64."""
         interpret(body)
-        attempts = max_attempts(deployed)
+        attempts = 1 + deployed.settings.retries
 
         def work(connection: sqlite3.Connection) -> Job:
             job = jobs.add(connection, deployed.name, body, max_attempts=attempts, job_id=job_id)
@@ -109,7 +108,7 @@ class Engine:
             try:
                 workspace.create()
                 staged = await self._stager.stage_event(event, workspace)
-                ended = await self._executor(deployed).run(deployed, staged, timeout_s=timeout_s(deployed))
+                ended = await self._executor(deployed).run(deployed, staged, timeout_s=deployed.settings.timeout_s)
                 return await asyncio.to_thread(_reply, ended, staged)
             finally:
                 await asyncio.to_thread(workspace.remove)
@@ -159,7 +158,7 @@ class Engine:
                 connection,
                 deployed.name,
                 json.dumps(build(self._notification(stored, event_name, origin)), ensure_ascii=False).encode(),
-                max_attempts=max_attempts(deployed),
+                max_attempts=1 + deployed.settings.retries,
                 bucket=stored.bucket,
                 key=stored.key,
                 object_id=stored.id,
@@ -206,7 +205,7 @@ class Engine:
         if not self._open or deployed is None:
             return
         mine = self._running.setdefault(service, set())
-        room = min(self._slots - len(self._active), concurrency(deployed, self._slots) - len(mine))
+        room = min(self._slots - len(self._active), (deployed.settings.concurrency or self._slots) - len(mine))
         if room <= 0:
             return
         ready = jobs.ready(self.database.read, service, time.time(), limit=room + len(mine))
@@ -239,7 +238,7 @@ class Engine:
             try:
                 workspace.create()
                 staged = await self._stager.stage_job(deployed, job, workspace)
-                ended = await self._executor(deployed).run(deployed, staged, timeout_s=timeout_s(deployed))
+                ended = await self._executor(deployed).run(deployed, staged, timeout_s=deployed.settings.timeout_s)
                 if ended.code == Exit.DONE:
                     await self._finisher.succeed(deployed, job, staged, ended.run_key)
                     return
@@ -263,27 +262,7 @@ class Engine:
     def _executor(self, deployed: Deployed) -> Executor:
         """`warm` where the script is ours, byte for byte, and the FDL does not ask for `process`."""
         ours = deployed.service.script == self._function_script and "DIOSCAR_FUNCTION" in deployed.variables
-        return self._warm if ours and deployed.annotation("executor", "warm") == "warm" else self._process
-
-
-def max_attempts(deployed: Deployed) -> int:
-    """How often a job is tried: once, and as often again as the annotation `dioscar/retries` says (3)."""
-    return 1 + _whole(deployed, "retries", RETRIES)
-
-
-def timeout_s(deployed: Deployed) -> float | None:
-    """The annotation `dioscar/timeout` in seconds; none by default, as in OSCAR."""
-    return float(_whole(deployed, "timeout", "0")) or None
-
-
-def concurrency(deployed: Deployed, slots: int) -> int:
-    """How many jobs of a service run at once: the annotation `dioscar/concurrency`, else as many as there are cores."""
-    return max(1, _whole(deployed, "concurrency", str(slots)))
-
-
-def _whole(deployed: Deployed, name: str, default: str) -> int:
-    text = deployed.annotation(name, default)
-    return int(text) if text.isdigit() else int(default)
+        return self._warm if ours and deployed.settings.executor != "process" else self._process
 
 
 def _reason(ended: Ended, workspace: Workspace) -> str:

@@ -6,7 +6,9 @@ import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
+from fdl.engine import EngineSettings, engine_settings
 from fdl.model import Service, service_from_json
 from infra.local.database import Database
 from infra.local.objects import Notification, ObjectStore
@@ -51,9 +53,10 @@ class Deployed:
         """Its environment variables, secrets among them."""
         return {**self.service.environment.variables, **self.service.environment.secrets}
 
-    def annotation(self, name: str, default: str) -> str:
-        """An engine setting of the FDL, `dioscar/<name>`."""
-        return self.service.annotations.get(f"dioscar/{name}") or default
+    @cached_property
+    def settings(self) -> EngineSettings:
+        """How the engine treats its jobs: the annotations `dioscar/...`."""
+        return engine_settings(self.service.annotations)
 
 
 class Services:

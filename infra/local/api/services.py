@@ -6,6 +6,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from fdl.engine import engine_settings
 from fdl.errors import FdlError
 from fdl.model import MinioProvider, Service, StorageProviders, service_from_json
 from infra.local.api.replies import empty, json_reply, text_reply
@@ -101,4 +102,9 @@ def _read(body: bytes) -> Service:
         document = json.loads(body)
     except (UnicodeDecodeError, ValueError) as error:
         raise FdlError(f"the body is no JSON ({error})") from None
-    return service_from_json(document)
+    service = service_from_json(document)
+    try:
+        engine_settings(service.annotations)
+    except ValueError as error:
+        raise FdlError(str(error), field="annotations") from None
+    return service

@@ -102,6 +102,10 @@ def test_a_second_create_is_refused_in_oscars_words(cluster: Cluster):
         ({"name": "api-bad", "image": "x", "script": "true", "cpu": 1}, "cpu"),
         ({"name": "Api_Bad", "image": "x", "script": "true"}, "Api_Bad"),
         ({"name": "api-bad", "image": "x", "script": "true", "memory": "4GB"}, "4Gi"),
+        (
+            {"name": "api-bad", "image": "x", "script": "true", "annotations": {"dioscar/retries": "x"}},
+            "dioscar/retries",
+        ),
         ("{", "no JSON"),
         ("[1]", ""),
     ],

@@ -160,7 +160,7 @@ def test_a_forward_to_nowhere_is_one_sentence_and_no_output(cluster: Cluster):
 
 def test_a_loop_of_forwards_ends(cluster: Cluster):
     variables = {"DIOSCAR_FUNCTION": "contract.copy", "FORWARD": "*.copy -> job-loop/in"}
-    cluster.deploy("job-loop", variables=variables, annotations={"dioscar/loop": "true"})
+    cluster.deploy("job-loop", variables=variables, annotations={"dioscar/loop": "job-loop/in"})
     cluster.put("job-loop", "in/a", b"x")
     dead = eventually(lambda: cluster.jobs(service="job-loop", state="Dead"))
     assert "the chain is a loop" in dead[0]["reason"]
