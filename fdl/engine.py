@@ -1,13 +1,12 @@
 """Settings of the embedded engine, kept in annotations: real OSCAR stores them and pays no attention."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fdl.names import did_you_mean
 
 PREFIX = "dioscar/"
-EXECUTORS = ("warm", "process", "container", "interlink")
+EXECUTORS = ("warm", "process")
 
 
 @dataclass(frozen=True)
@@ -16,12 +15,12 @@ class EngineSettings:
 
     retries: int = 3
     """`dioscar/retries`: attempts after the first one, before a job is dead."""
-    timeout_s: float | None = None
-    """`dioscar/timeout`: seconds after which an attempt is killed; none by default."""
+    timeout_s: int | None = None
+    """`dioscar/timeout`: whole seconds after which an attempt is killed; none by default."""
     concurrency: int | None = None
     """`dioscar/concurrency`: jobs of the service that run at once; the engine's choice by default."""
     executor: str | None = None
-    """`dioscar/executor`: `warm`, `process`, `container` or `interlink`; the engine's choice by default."""
+    """`dioscar/executor`: `warm` or `process`; by default `warm` where the script is `fdl/function.sh`."""
     loop: tuple[str, ...] = ()
     """`dioscar/loop`: mailboxes (`bucket/folder`, comma-separated) to which a forward may close a cycle."""
 
@@ -38,7 +37,7 @@ def engine_settings(annotations: Mapping[str, str]) -> EngineSettings:
         raise ValueError(f'dioscar/executor: "{executor}" is none of {", ".join(EXECUTORS)}; write "{mend}"')
     return EngineSettings(
         retries=_whole("retries", values.get("retries", "3"), least=0),
-        timeout_s=_seconds("timeout", values["timeout"]) if "timeout" in values else None,
+        timeout_s=_whole("timeout", values["timeout"], least=1) if "timeout" in values else None,
         concurrency=_whole("concurrency", values["concurrency"], least=1) if "concurrency" in values else None,
         executor=executor,
         loop=tuple(target.strip(" /") for target in values.get("loop", "").split(",") if target.strip(" /")),
@@ -58,15 +57,5 @@ def check_known(annotations: Mapping[str, str]) -> None:
 def _whole(name: str, text: str, *, least: int) -> int:
     if text.isascii() and text.isdecimal() and int(text) >= least:
         return int(text)
-    raise ValueError(f'dioscar/{name}: "{text}" is no whole number from {least} up; write "{max(3, least)}"')
-
-
-def _seconds(name: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if value > 0 and math.isfinite(value):
-        return value
-    digits = "".join(character for character in text if character.isdecimal()) or "600"
-    raise ValueError(f'dioscar/{name}: "{text}" is no number of seconds above zero; write "{digits}"')
+    mend = "".join(character for character in text if character in "0123456789").lstrip("0") or str(max(3, least))
+    raise ValueError(f'dioscar/{name}: "{text}" is no whole number from {least} up; write "{mend}"')

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -80,24 +79,17 @@ def start(data: Path, options: Sequence[str]) -> Running:
     """Start a cluster that outlives this process, and wait until it answers. Raises CliError with its last words."""
     data.mkdir(parents=True, exist_ok=True)
     log = data / LOG_FILE
-    with log.open("ab") as stream:
-        began = stream.tell()
-        process = subprocess.Popen(
-            command(data, options),
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=stream,
-            start_new_session=True,
-        )
+    began = log.stat().st_size if log.exists() else 0
+    pid = _spawn(command(data, options), log)
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         running = find(data)
-        if running and running.pid == process.pid and _answers(running.api):
+        if running and running.pid == pid and _answers(running.api):
             return running
-        if process.poll() is not None:
+        if os.waitpid(pid, os.WNOHANG)[0]:
             raise CliError(_last_words(log, began) or f"the cluster did not start; see {log}")
         time.sleep(0.05)
-    process.terminate()
+    os.kill(pid, signal.SIGTERM)
     raise CliError(f"the cluster did not answer within {START_TIMEOUT_S:.0f} s; see {log}", Exit.UNREACHABLE)
 
 
@@ -114,6 +106,22 @@ def stop(running: Running, timeout_s: float = STOP_TIMEOUT_S) -> None:
                 f"the cluster (process {running.pid}) still drains after {timeout_s:.0f} s; look at its jobs"
             )
         time.sleep(0.05)
+
+
+def _spawn(arguments: list[str], log: Path) -> int:
+    """Start a process that nobody waits for, in a session of its own; its number."""
+    append = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    return os.posix_spawn(
+        arguments[0],
+        arguments,
+        os.environ,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(log), append, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+    )
 
 
 def _lives(pid: int) -> bool:

@@ -171,7 +171,7 @@ def short(job: dict[str, Any]) -> str:
 def decode_reply(text: str) -> bytes:
     """A synchronous reply: the base64 of the function's one file, or the text that it is."""
     try:
-        return base64.b64decode("".join(text.split()), validate=True)
+        return base64.b64decode("".join(text.splitlines()), validate=True)
     except (binascii.Error, ValueError):
         return text.encode()
 

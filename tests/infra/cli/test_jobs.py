@@ -1,0 +1,121 @@
+"""`invoke`, `jobs`, `logs`: calls answer, jobs are found, failures say why and set the status."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from infra.cli.jobs import decode_reply
+from tests.cluster import Cluster, eventually
+from tests.infra.cli.conftest import Dioscar
+
+Fdl = Callable[..., Path]
+
+
+@pytest.fixture
+def copier(on: Dioscar, fdl_file: Fdl) -> str:
+    assert on("apply", fdl_file("jobs-copy", "copy")).status == 0
+    return "jobs-copy"
+
+
+@pytest.fixture
+def failing(on: Dioscar, fdl_file: Fdl) -> str:
+    path = fdl_file("jobs-fail", "fail")
+    path.write_text(path.read_text() + '        annotations: {dioscar/retries: "0"}\n')
+    assert on("apply", path).status == 0
+    return "jobs-fail"
+
+
+def test_a_call_prints_the_reply(on: Dioscar, copier: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("Größe")
+    said = on("invoke", copier, tmp_path / "a.txt")
+    assert (said.status, said.out) == (0, "Größe")
+
+
+def test_a_reply_may_go_into_a_file(on: Dioscar, copier: str, tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(bytes(range(256)))
+    assert on("invoke", copier, tmp_path / "a.bin", "-o", tmp_path / "reply").out == ""
+    assert (tmp_path / "reply").read_bytes() == bytes(range(256))
+
+
+def test_a_refused_input_is_bad_input_with_the_functions_sentence(on: Dioscar, failing: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("bad input")
+    said = on("invoke", failing, tmp_path / "a.txt")
+    assert said.status == 65
+    assert "is no telescope file; write SIGPROC" in said.err
+
+
+def test_a_defect_of_a_function_is_a_failure(on: Dioscar, failing: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("error")
+    said = on("invoke", failing, tmp_path / "a.txt")
+    assert said.status == 1
+    assert "a defect of the function" in said.err
+
+
+def test_a_service_that_is_not_there_is_not_found(on: Dioscar, copier: str) -> None:
+    said = on("invoke", "jobs-copi")
+    assert (said.status, said.err) == (66, "dioscar: there is no service jobs-copi; there is jobs-copy\n")
+
+
+def test_a_call_in_the_background_gives_a_job_to_follow(on: Dioscar, copier: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    job = on("invoke", copier, tmp_path / "a.txt", "--async", "--json").json["job"]
+    followed = on("logs", "-f", job)
+    assert followed.status == 0
+    assert "copied" in followed.out
+    shown = on("jobs", job, "--json").json
+    assert (shown["id"], shown["service"], shown["state"]) == (job, copier, "Succeeded")
+    assert f"{job} Succeeded" in on("jobs", job).out
+    assert f"Follow it: dioscar logs -f {copier}-" in on("invoke", copier, tmp_path / "a.txt", "--async").out
+
+
+def test_following_a_job_that_fails_ends_with_its_status(on: Dioscar, failing: str, tmp_path: Path) -> None:
+    for text, status in (("bad input", 65), ("error", 1)):
+        (tmp_path / "a.txt").write_text(text)
+        job = on("invoke", failing, tmp_path / "a.txt", "--async", "--json").json["job"]
+        said = on("logs", "-f", job)
+        assert said.status == status
+        assert f"{job} is Dead: " in said.err
+
+
+def test_a_part_of_a_jobs_name_is_enough(on: Dioscar, copier: str, cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    job = on("invoke", copier, tmp_path / "a.txt", "--async", "--json").json["job"]
+    assert on("logs", "-f", job[: len(copier) + 9]).status == 0
+    assert on("jobs", "jobs-copy-nothing").status == 66
+    on("invoke", copier, tmp_path / "a.txt", "--async")
+    assert "jobs have jobs-copy in their name" in on("logs", copier).err
+
+
+def test_a_jobs_input_and_outputs_are_shown(on: Dioscar, copier: str, cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "put me.txt").write_text("a")
+    on("put", tmp_path / "put me.txt", f"{copier}/in")
+
+    def look() -> dict[str, object] | None:
+        (found,) = cluster.jobs(service=copier, key="in/put me.txt")
+        return found if found["state"] == "Succeeded" else None
+
+    job = eventually(look)
+    shown = on("jobs", job["id"]).out
+    assert "input      jobs-copy/in/put me.txt" in shown
+    assert "output     jobs-copy/out/put me.txt.copy (1 bytes)" in shown
+    listed = on("jobs", "--service", copier).out
+    assert listed.splitlines()[0].split() == ["JOB", "STATE", "TRY", "AGE", "TOOK", "INPUT", "NOTE"]
+    assert "jobs-copy/in/put me.txt" in listed
+
+
+def test_jobs_are_selected_by_service_and_state(on: Dioscar, copier: str, failing: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("error")
+    job = on("invoke", failing, tmp_path / "a.txt", "--async", "--json").json["job"]
+    on("logs", "-f", job)
+    found = on("jobs", "--service", failing, "--state", "dead", "--json").json
+    assert job in [entry["id"] for entry in found]
+    assert {entry["state"] for entry in found} == {"Dead"}
+    assert on("jobs", "--service", failing, "--state", "Running").out == "No jobs like that.\n"
+    assert on("jobs", "--state", "happy").status == 2
+
+
+def test_a_reply_that_is_no_base64_is_itself() -> None:
+    assert decode_reply("aGVsbG8=\n") == b"hello"
+    assert decode_reply("just text") == b"just text"
+    assert decode_reply("Größe") == "Größe".encode()
