@@ -4,13 +4,15 @@ import json
 import os
 import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import requests
 
 from infra.cli import embedded
-from tests.cluster import Cluster
+from tests.cluster import Cluster, eventually
 from tests.infra.cli.conftest import Dioscar
 
 ANYWHERE = ("--api", "127.0.0.1:0", "--s3", "127.0.0.1:0")
@@ -34,6 +36,15 @@ def test_a_cluster_starts_in_the_background_answers_and_stops(dioscar: Dioscar, 
     assert embedded.find(data) is None
     assert not (data / "cluster.json").exists()
     assert dioscar("down", "--data", data).out == f"No cluster runs on {data}.\n"
+
+
+def test_a_cluster_in_the_foreground_stops_when_it_is_told(tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "-m", "infra.cli", "up", "--data", str(tmp_path), *ANYWHERE]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        running = eventually(lambda: embedded.find(tmp_path))
+        assert running.pid == process.pid, "the command is the cluster, so a supervisor of processes can watch it"
+        process.terminate()
+        assert process.wait(30) == 0
 
 
 def test_an_address_in_use_is_said_to_be_so(dioscar: Dioscar, tmp_path: Path) -> None:
