@@ -1,5 +1,6 @@
 """The S3 endpoint as an ASGI application: from a request to its handler, and from what comes of it to an answer."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -11,7 +12,7 @@ from infra.local.multipart import Uploads
 from infra.local.objects import ObjectStore
 from infra.local.s3 import buckets, configuration, deletion, listing, multipart, notifications, objects, tagging
 from infra.local.s3.authentication import Secrets, authenticate
-from infra.local.s3.bodies import Body, ClientGone, Receive
+from infra.local.s3.bodies import TIMEOUT_S, Body, ClientGone, Receive
 from infra.local.s3.errors import S3Error, as_s3, error_document
 from infra.local.s3.handlers import S3, Handler
 from infra.local.s3.request import Request, Response, make_request, raw
@@ -114,7 +115,7 @@ class S3App:
             response = _refusal(error, request)
         if not await _settle(body, scope):
             response.headers["connection"] = "close"
-        response.headers["x-amz-request-id"] = request.id if request else ""
+        response.headers |= {"x-amz-request-id": request.id if request else "", "server": "DiOSCAR"}
         await _answer(response, send, head=scope["method"] == "HEAD")
 
     async def _respond(self, request: Request) -> Response:
@@ -176,7 +177,7 @@ async def _settle(body: Body, scope: Mapping[str, Any]) -> bool:
 
 async def _answer(response: Response, send: Send, *, head: bool) -> None:
     content = response.content
-    if content is None:
+    if content is None and response.status != 204:
         response.headers.setdefault("content-length", str(len(response.body)))
     headers = [(name.encode("latin-1"), raw(value)) for name, value in response.headers.items()]
     start = {"type": "http.response.start", "status": response.status, "headers": headers}
@@ -188,7 +189,11 @@ async def _answer(response: Response, send: Send, *, head: bool) -> None:
         await send(start)
         async with aclosing(blocks(content, response.start, response.end)) as stream:
             async for block in stream:
-                await send({"type": "http.response.body", "body": block, "more_body": True})
+                try:
+                    async with asyncio.timeout(TIMEOUT_S):
+                        await send({"type": "http.response.body", "body": block, "more_body": True})
+                except TimeoutError:
+                    return  # the client takes nothing any more: cut it off
         await send({"type": "http.response.body", "body": b""})
 
 

@@ -218,8 +218,10 @@ def _date(request: Request) -> tuple[str, datetime]:
 
 
 def _parsed(value: str) -> datetime | None:
+    if len(value) != 16 or value[8] != "T" or value[15] != "Z" or not value.isascii():
+        return None
     try:
-        return datetime.strptime(value, sigv4.TIMESTAMP).replace(tzinfo=UTC)
+        return datetime.fromisoformat(value)
     except ValueError:
         return None
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from hashlib import md5, sha1, sha256
 from typing import Protocol
 
+from infra.local.s3.crc import CRC32C, CRC64NVME, Crc
 from infra.local.s3.errors import S3Error
 
 PREFIX = "x-amz-checksum-"
@@ -39,10 +40,12 @@ class Crc32:
 
 ALGORITHMS: Mapping[str, Callable[[], Checksum]] = {
     "CRC32": Crc32,
+    "CRC32C": lambda: Crc(*CRC32C),
+    "CRC64NVME": lambda: Crc(*CRC64NVME),
     "SHA1": lambda: sha1(usedforsecurity=False),
     "SHA256": sha256,
 }
-LENGTHS = {"CRC32": 4, "SHA1": 20, "SHA256": 32}
+LENGTHS = {"CRC32": 4, "CRC32C": 4, "CRC64NVME": 8, "SHA1": 20, "SHA256": 32}
 
 
 class Expected:

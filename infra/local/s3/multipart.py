@@ -25,8 +25,8 @@ LIMIT = 1000
 async def create_upload(s3: S3, request: Request) -> Response:
     """Begin an upload."""
     described = describe(request.headers)
-    algorithm = request.headers.get("x-amz-checksum-algorithm", "")
-    whole = request.headers.get("x-amz-checksum-type", "").upper() == "FULL_OBJECT"
+    algorithm = request.headers.get("x-amz-checksum-algorithm", "").upper()
+    whole = algorithm == "CRC64NVME" or request.headers.get("x-amz-checksum-type", "").upper() == "FULL_OBJECT"
     attributes = Attributes(
         described.content_type,
         described.metadata,

@@ -1,8 +1,9 @@
 """A request as the handlers see it, and their answer."""
 
-import secrets
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 from urllib.parse import unquote, unquote_plus
 
@@ -13,6 +14,8 @@ from infra.local.stored import Origin
 from layers.objects.sigv4 import Scope as SigningScope
 
 Scope = Mapping[str, Any]
+
+_numbers = count(time.time_ns())
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def make_request(scope: Scope, body: Body, domains: Sequence[str]) -> Request:
     bucket, key = _address(raw_path, headers.get("host", ""), domains)
     client = scope.get("client") or ("", 0)
     return Request(
-        secrets.token_hex(8).upper(),
+        f"{next(_numbers):016X}",
         scope["method"],
         raw_path,
         raw_query,

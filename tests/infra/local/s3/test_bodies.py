@@ -52,6 +52,8 @@ def put(endpoint, s3):
     [
         ("content-md5", b64(md5(b"hello").digest())),
         ("x-amz-checksum-crc32", crc(b"hello")),
+        ("x-amz-checksum-crc32c", "mnG7TA=="),
+        ("x-amz-checksum-crc64nvme", "M3eFcAZSQlc="),
         ("x-amz-checksum-sha1", b64(sha1(b"hello").digest())),
         ("x-amz-checksum-sha256", b64(sha256(b"hello").digest())),
     ],
