@@ -81,7 +81,9 @@ def status(cluster: str | None, as_json: bool) -> None:
     workers = facts["workers"]
     if workers:
         names = [name for name in workers[0] if isinstance(workers[0][name], str | int | float)]
-        print_table(names, [[worker.get(name, "") for name in names] for worker in workers], empty="")
+        print_table(
+            [name.upper() for name in names], [[worker.get(name, "") for name in names] for worker in workers], empty=""
+        )
 
 
 @click.command()

@@ -5,6 +5,7 @@ import binascii
 import json
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -156,10 +157,10 @@ def find_job(there: Target, name: str) -> dict[str, Any]:
 
 
 def duration_s(job: dict[str, Any]) -> float | None:
-    """How long a job worked."""
-    if not job["started"] or not job["finished"]:
+    """How long a job worked, or has been working."""
+    if not job["started"]:
         return None
-    return float(job["finished"] - job["started"])
+    return float((job["finished"] or time.time()) - job["started"])
 
 
 def short(job: dict[str, Any]) -> str:

@@ -12,18 +12,14 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-_UNBOUNDED = 10_000
-"""The width of a pipe or a file."""
-
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
-def console(*, stderr: bool = False) -> "Console":
+def console(*, stderr: bool = False, width: int | None = None) -> "Console":
     """Where to print; colours and bars only on a terminal."""
     from rich.console import Console
 
-    terminal = (sys.stderr if stderr else sys.stdout).isatty()
-    return Console(stderr=stderr, highlight=False, soft_wrap=True, width=None if terminal else _UNBOUNDED)
+    return Console(stderr=stderr, highlight=False, soft_wrap=True, width=width)
 
 
 def print_json(value: Any) -> None:
@@ -32,7 +28,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
-    """Columns under headings; one whose heading starts with `>` is set to the right, the last one gives way."""
+    """Columns under headings; one whose heading starts with `>` is set to the right. Long lines are the terminal's."""
     from rich.table import Table
     from rich.text import Text
 
@@ -41,18 +37,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty:
         click.echo(empty)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for number, column in enumerate(columns):
-        last = number == len(columns) - 1
-        widest = max(len(str(row[number])) for row in rows)
-        table.add_column(
-            column.removeprefix(">"),
-            justify="right" if column.startswith(">") else "left",
-            no_wrap=not last,
-            min_width=None if last else widest,
-        )
+    for column in columns:
+        table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
-    out = console()
+    out = console(width=10_000)
     with out.capture() as capture:
         out.print(table)
     click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
