@@ -24,9 +24,9 @@ from infra.local.jobs import Job
 from infra.local.objects import ObjectStore, Origin, StoredObject
 from infra.local.services import Deployed, Services
 from infra.local.staging import Stager
-from infra.local.workspace import MARK, Workspace
+from infra.local.workspace import MARK, Scratch, Workspace
 from layers.runtime.contract import Exit, InputError
-from layers.runtime.incoming import interpret
+from layers.runtime.incoming import Payload, interpret
 from layers.runtime.supervisor import encode_reply, regular_files
 
 DRAIN_S = 10.0
@@ -59,12 +59,14 @@ class Engine:
         self._function_script = (Path(fdl.__file__).parent / "function.sh").read_text(encoding="utf-8")
         self._stager = Stager(database, store)
         self._finisher = Finisher(database, store)
+        self._scratch = Scratch(data)
         database.add_schema(jobs.SCHEMA)
         store.listeners.append(self._on_created)
 
     async def start(self) -> None:
         """Take up what was open when the last process ended, then run."""
         kill_left_behind(self._data)
+        self._scratch.clear()
         await self.database.write(jobs.interrupted)
         self._process: Executor = ProcessExecutor(self._data)
         self._warm = WarmExecutor(self._data)
@@ -85,6 +87,7 @@ class Engine:
         await asyncio.gather(*running, return_exceptions=True)
         await self._warm.close()
         await self._process.close()
+        self._scratch.close()
         await asyncio.gather(*self._pending_writes, return_exceptions=True)
 
     async def submit(self, deployed: Deployed, body: bytes, *, job_id: str = "") -> Job:
@@ -104,14 +107,16 @@ class Engine:
         event = interpret(body)
         async with self._calls:
             name = f"call-{time.monotonic_ns():x}"
-            workspace = Workspace(self._data / "run" / name, self._data / "run" / name / "log")
+            size = len(event.body) if isinstance(event, Payload) else event.notification.size
+            workspace = self._scratch.workspace(deployed.name, name, None, size)
             try:
                 workspace.create()
                 staged = await self._stager.stage_event(event, workspace)
                 ended = await self._executor(deployed).run(deployed, staged, timeout_s=deployed.settings.timeout_s)
+                self._learn(deployed, staged, ended)
                 return await asyncio.to_thread(_reply, ended, staged)
             finally:
-                await asyncio.to_thread(workspace.remove)
+                await workspace.remove()
 
     async def cancel(self, job: Job) -> bool:
         """End a job that waits or runs; whether there was anything to end."""
@@ -187,6 +192,7 @@ class Engine:
 
     def _on_service(self, name: str) -> None:
         self._warm.forget(name)
+        self._scratch.forget(name)
         self._dispatch(name)
 
     def _arm_all(self) -> None:
@@ -232,13 +238,15 @@ class Engine:
     async def _attempt(self, deployed: Deployed, job: Job) -> None:
         """One attempt of a job, from its input's bytes to its outputs' rows."""
         self._write_later(lambda connection: jobs.start(connection, job))
-        workspace = Workspace(self._data / "run" / job.id, self.log_path(job))
+        stored = self.store.by_id(job.object) if job.object is not None else None
+        workspace = self._scratch.workspace(job.service, job.id, self.log_path(job), stored.size if stored else 0)
         self._workspaces[job.id] = workspace
         try:
             try:
                 workspace.create()
                 staged = await self._stager.stage_job(deployed, job, workspace)
                 ended = await self._executor(deployed).run(deployed, staged, timeout_s=deployed.settings.timeout_s)
+                self._learn(deployed, staged, ended)
                 if ended.code == Exit.DONE:
                     await self._finisher.succeed(deployed, job, staged, ended.run_key)
                     return
@@ -251,7 +259,12 @@ class Engine:
             if due is not None:
                 self._wake_at(job.service, due)
         finally:
-            await asyncio.to_thread(workspace.remove)
+            await workspace.remove()
+
+    def _learn(self, deployed: Deployed, workspace: Workspace, ended: Ended) -> None:
+        """How much a run left behind decides where the next ones of its service work."""
+        done = ended.code == Exit.DONE
+        self._scratch.learn(deployed.name, workspace.size() if done else None)
 
     def _write_later(self, work: Callable[[sqlite3.Connection], None]) -> None:
         """Queue a change that need not be durable before we go on; changes are made in the order they are queued."""

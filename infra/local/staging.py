@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 from infra.local import jobs
@@ -42,7 +43,7 @@ class Stager:
                 manifest = workspace.folder / "inputs.json"
                 inputs.write_manifest(await self._stage_inputs(job, references, workspace), manifest)
                 variables["DIOSCAR_INPUTS"] = str(manifest)
-        return Workspace(workspace.folder, workspace.log, variables)
+        return replace(workspace, job_variables=variables)
 
     async def stage_event(
         self,
@@ -68,7 +69,7 @@ class Stager:
             if len(target.name.encode()) > LONGEST_NAME:
                 raise InputError(f"{target.name[:40]}…: the name is longer than {LONGEST_NAME} bytes; shorten it")
             await self._store.materialise(stored, target)
-        return Workspace(workspace.folder, workspace.log, variables)
+        return replace(workspace, job_variables=variables)
 
     async def _stage_inputs(
         self, job: Job, references: list[inputs.Reference | inputs.Select], workspace: Workspace

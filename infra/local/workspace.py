@@ -1,5 +1,7 @@
 """The folder of one run: where its input is staged, where its output appears, and the environment that tells it so."""
 
+import asyncio
+import hashlib
 import json
 import os
 import shutil
@@ -13,6 +15,10 @@ from fdl.quantities import parse_cpu
 from infra.local.services import Deployed
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SMALL = 1 << 20
+"""Bytes of input and of output up to which a run counts as small."""
+ROOM = 256 << 20
+"""Bytes of memory that must be free for a workspace in it."""
 MARK = "DIOSCAR_CLUSTER"
 """Set, to the data folder, in every process that a cluster starts: so a restarted cluster finds what it left behind."""
 
@@ -24,6 +30,7 @@ class Workspace:
     folder: Path
     log: Path
     job_variables: Mapping[str, str] = field(default_factory=dict)
+    in_memory: bool = False
 
     @property
     def received(self) -> Path:
@@ -40,16 +47,67 @@ class Workspace:
         """What the function last said of its progress."""
         return read_json(self.folder / "progress.json")
 
+    def size(self) -> int:
+        """Bytes of everything in the folder."""
+        return sum(path.lstat().st_size for path in self.folder.rglob("*"))
+
     def create(self) -> None:
         """Make the folders, empty."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        for folder in (self.received, self.produced, self.folder / "tmp"):
-            folder.mkdir(parents=True)
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        for folder in (self.folder, self.received, self.produced, self.folder / "tmp"):
+            folder.mkdir(mode=0o700)
         self.log.parent.mkdir(parents=True, exist_ok=True)
 
-    def remove(self) -> None:
+    async def remove(self) -> None:
         """Leave nothing but the log."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.in_memory:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        else:
+            await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
+
+
+class Scratch:
+    """Where workspaces stand: below the data folder, or in memory for services whose runs have been small.
+
+    Making and removing a handful of small files costs ten milliseconds on some disks and a tenth of one in memory.
+    """
+
+    def __init__(self, data: Path, memory: Path = Path("/dev/shm")) -> None:  # noqa: S108 - the name is ours alone
+        name = hashlib.sha256(str(data).encode()).hexdigest()[:16]
+        self._disk = data / "run"
+        self._memory = memory / f"dioscar-{os.getuid()}-{name}"
+        self._usable = os.access(memory, os.W_OK)
+        self._largest: dict[str, int] = {}
+
+    def clear(self) -> None:
+        """Remove what an earlier process left, and start anew."""
+        for folder in (self._disk, self._memory) if self._usable else (self._disk,):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(mode=0o700, parents=True)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        shutil.rmtree(self._memory, ignore_errors=True)
+
+    def workspace(self, service: str, name: str, log: Path | None, size: int) -> Workspace:
+        """A workspace for a run whose input has `size` bytes; without a `log`, it stands inside."""
+        small = max(size, self._largest.get(service, SMALL + 1)) <= SMALL
+        in_memory = small and self._usable and self._has_room()
+        folder = (self._memory if in_memory else self._disk) / name
+        return Workspace(folder, log or folder / "log", in_memory=in_memory)
+
+    def learn(self, service: str, size: int | None) -> None:
+        """A run of `service` left `size` bytes; None: it failed, and the next one had better have all the room."""
+        self._largest[service] = SMALL + 1 if size is None else max(size, self._largest.get(service, 0))
+
+    def forget(self, service: str) -> None:
+        """The service has changed: what its runs left says nothing any more."""
+        self._largest.pop(service, None)
+
+    def _has_room(self) -> bool:
+        room = os.statvfs(self._memory)
+        return room.f_bavail * room.f_frsize > ROOM
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -1,5 +1,6 @@
 """Run a function once: resolve, run in a private folder, record, and hand over all of the outputs or none."""
 
+import contextlib
 import fnmatch
 import hashlib
 import json
@@ -11,7 +12,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 from layers.runtime import function as functions
 from layers.runtime import parameters
 from layers.runtime.contract import Checkpointed, Exit, Input, InputError
-from layers.runtime.forward import RECORDS, Forward, forwards, next_hop, parse_forward
+from layers.runtime.forward import RECORDS, Forward, Rule, forwards, next_hop, parse_forward
 from layers.runtime.invocation import Invocation
 from layers.runtime.job import RunningJob
 
@@ -87,7 +88,22 @@ def execute(
     return outcome
 
 
-def _run(invocation: Invocation, stage: Stage, send: Send | None, stopping: threading.Event, began: float) -> Outcome:
+@dataclass(frozen=True)
+class _Plan:
+    """All that identifies a run, known before it starts."""
+
+    function: functions.Function
+    settings: Any
+    rules: tuple[Rule, ...]
+    models: Mapping[str, Path]
+    identity: Mapping[str, Any]
+
+    @property
+    def run_key(self) -> str:
+        return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
+
+
+def _plan(invocation: Invocation) -> _Plan:
     function = functions.load(invocation.function)
     settings = parameters.read_settings(function.settings, invocation.environ)
     rules = parse_forward(invocation.environ.get("FORWARD", ""))
@@ -95,25 +111,26 @@ def _run(invocation: Invocation, stage: Stage, send: Send | None, stopping: thre
         where = f"upload to {invocation.service}/in or POST /job/{invocation.service}"
         raise InputError(f"{invocation.service}: forwards its outputs, which a synchronous call cannot; {where}")
     models = functions.resolve_models(function, invocation.environ)
-    model_hashes = {name: functions.sha256_of(path) for name, path in models.items()}
-    given = {"key": invocation.key or invocation.name, "sha256": invocation.sha256}
-    identity: dict[str, Any] = {
+    identity = {
         "service": invocation.service,
-        "input": given,
+        "input": {"key": invocation.key or invocation.name, "sha256": invocation.sha256},
         "function": {"name": function.name, "version": function.version},
         "settings": parameters.as_json(settings),
-        "models": model_hashes,
+        "models": {name: functions.version_of(path) for name, path in models.items()},
     }
-    run_key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return _Plan(function, settings, rules, models, identity)
+
+
+def _run(invocation: Invocation, stage: Stage, send: Send | None, stopping: threading.Event, began: float) -> Outcome:
+    plan = _plan(invocation)
+    run_key = plan.run_key
     root = Path(invocation.environ.get("DIOSCAR_CHECKPOINT") or Path(tempfile.gettempdir()) / "dioscar-checkpoints")
     kept = root / run_key
-    invocation.destination.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".dioscar-", dir=invocation.destination.parent) as private:
-        source = _named_source(invocation, Path(private) / "source")
-        made = Path(private) / "out"
+    with _workplace(invocation) as made:
+        source = _named_source(invocation, made.with_name(f"{made.name}-source"))
         job = RunningJob(
             staged=stage(source, kept),
-            models=models,
+            models=plan.models,
             kept=kept,
             stop=stopping,
             seed=int(invocation.sha256[:16], 16),
@@ -123,38 +140,68 @@ def _run(invocation: Invocation, stage: Stage, send: Send | None, stopping: thre
             where = f"POST it to /job/{invocation.service}"
             raise InputError(f"{source.name}: names inputs, which a synchronous call cannot read; {where}")
         folder = made / invocation.folder
-        folder.mkdir(parents=True)
-        arguments = (source, folder, settings, job)
-        function.run(*(arguments if function.takes_job else arguments[:3]))
+        folder.mkdir(parents=True, exist_ok=True)
+        arguments = (source, folder, plan.settings, job)
+        plan.function.run(*(arguments if plan.function.takes_job else arguments[:3]))
         outputs = _outputs(made)
-        emitted = tuple(forwards(rules, [output.path for output in outputs]))
-        metadata = (
-            next_hop(invocation.metadata, invocation.service, invocation.bucket, invocation.key) if emitted else {}
-        )
+        emitted = tuple(forwards(plan.rules, [output.path for output in outputs]))
         if invocation.reply:
-            outputs = [_reply(outputs, function)]
+            outputs = [_reply(outputs, plan.function)]
         else:
-            record = {
-                "version": RECORD_VERSION,
-                "run_key": run_key,
-                **identity,
-                "input": {"bucket": invocation.bucket, **given, "size": invocation.source.stat().st_size},
-                "inputs": [{"bucket": i.bucket, "key": i.key, "sha256": i.sha256} for i in job.inputs],
-                "outputs": [asdict(output) for output in outputs],
-                "forwards": [asdict(forward) for forward in emitted],
-                "job": invocation.environ.get("JOB_UUID", ""),
-                "started": _timestamp(began),
-                "finished": _timestamp(time.time()),
-                "host": socket.gethostname(),
-            }
+            record = _record(invocation, plan, job, outputs, emitted, began)
             outputs.append(_write_record(made, invocation.name, run_key, record))
-        if send:
+        if send and emitted:
+            metadata = next_hop(invocation.metadata, invocation.service, invocation.bucket, invocation.key)
             for forward in emitted:
                 send(forward, made / forward.path, metadata)
         for output in outputs:
             _hand_over(made / output.path, invocation.destination / output.path)
-    shutil.rmtree(kept, ignore_errors=True)
+    if kept.exists():
+        shutil.rmtree(kept, ignore_errors=True)
     return Outcome(Exit.DONE, run_key=run_key, outputs=tuple(outputs), forwards=emitted)
+
+
+@contextlib.contextmanager
+def _workplace(invocation: Invocation) -> Iterator[Path]:
+    """Where the function writes: a private folder, or the destination where an engine discards that of a failed run."""
+    invocation.destination.mkdir(parents=True, exist_ok=True)
+    if invocation.environ.get("DIOSCAR_ENGINE") and not invocation.reply:
+        try:
+            yield invocation.destination
+        except BaseException:
+            for entry in invocation.destination.iterdir():
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+            raise
+        return
+    with tempfile.TemporaryDirectory(prefix=".dioscar-", dir=invocation.destination.parent) as private:
+        made = Path(private) / "out"
+        made.mkdir()
+        yield made
+
+
+def _record(
+    invocation: Invocation,
+    plan: _Plan,
+    job: RunningJob,
+    outputs: list[Produced],
+    emitted: tuple[Forward, ...],
+    began: float,
+) -> dict[str, Any]:
+    """The provenance record of a run: everything that went in, everything that came out, when and where."""
+    size = invocation.source.stat().st_size
+    return {
+        "version": RECORD_VERSION,
+        "run_key": plan.run_key,
+        **plan.identity,
+        "input": {"bucket": invocation.bucket, **plan.identity["input"], "size": size},
+        "inputs": [{"bucket": i.bucket, "key": i.key, "sha256": i.sha256} for i in job.inputs],
+        "outputs": [asdict(output) for output in outputs],
+        "forwards": [asdict(forward) for forward in emitted],
+        "job": invocation.environ.get("JOB_UUID", ""),
+        "started": _timestamp(began),
+        "finished": _timestamp(time.time()),
+        "host": socket.gethostname(),
+    }
 
 
 def _named_source(invocation: Invocation, folder: Path) -> Path:
@@ -200,6 +247,8 @@ def _write_record(folder: Path, name: str, run_key: str, record: Mapping[str, An
 
 
 def _hand_over(made: Path, target: Path) -> None:
+    if made == target:
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(made, target)
 

@@ -93,6 +93,17 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def version_of(model: Path) -> str:
+    """The SHA-256 of a model's file, computed once while the file stays as it is."""
+    status = model.stat()
+    return _version_of(model, status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+@functools.lru_cache(maxsize=64)
+def _version_of(model: Path, *_state: int) -> str:
+    return sha256_of(model)
+
+
 def _version(folder: Path) -> str:
     """The release plus a hash over the twin's sources: changed code is another version, on any host."""
     try:

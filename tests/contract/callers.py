@@ -177,7 +177,7 @@ class Worker:
                 line = stream.readline()
                 ours.shutdown(socket.SHUT_RDWR)
             told = json.loads(line) if line else {"code": process.returncode, "forwards": []}
-        outputs = read_folder(produced)
+        outputs = read_folder(produced) if line else {}  # an engine takes nothing from a worker that died
         forwarded = {f"{f['bucket']}/{f['key']}": outputs[f["path"]] for f in told["forwards"]}
         answer = next(iter(outputs.values()), b"") if direct else None
         return Ran(told["code"], outputs, forwarded, log.read_text(), answer)

@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
-from infra.local.blobs import blocks
+from infra.local.blobs import Content, blocks
 from infra.local.multipart import Uploads
 from infra.local.objects import ObjectStore
 from infra.local.s3 import buckets, configuration, deletion, listing, multipart, notifications, objects, tagging
@@ -15,6 +16,7 @@ from infra.local.s3.authentication import Secrets, authenticate
 from infra.local.s3.bodies import TIMEOUT_S, Body, ClientGone, Receive
 from infra.local.s3.errors import S3Error, as_s3, error_document
 from infra.local.s3.handlers import S3, Handler
+from infra.local.s3.listening import Listening
 from infra.local.s3.request import Request, Response, make_request, raw
 
 log = logging.getLogger(__name__)
@@ -22,6 +24,7 @@ log = logging.getLogger(__name__)
 Send = Callable[[Any], Awaitable[None]]
 
 SERVICE: Mapping[tuple[str, str], Handler] = {("GET", ""): buckets.list_buckets}
+LISTEN = "events"
 
 BUCKET: Mapping[tuple[str, str], Handler] = {
     ("GET", ""): listing.list_objects,
@@ -66,7 +69,6 @@ OBJECT: Mapping[tuple[str, str], Handler] = {
 
 UNKNOWN = [
     "analytics",
-    "events",
     "intelligent-tiering",
     "inventory",
     "legal-hold",
@@ -93,6 +95,8 @@ class S3App:
         domains: Sequence[str] = ("localhost",),
     ) -> None:
         self._s3 = S3(store, Uploads(store), region)
+        self._listening = Listening(region)
+        store.listeners.append(partial(self._listening.on_event, self._s3))
         self._secrets = secrets
         self._clock = clock
         self._domains = domains
@@ -118,8 +122,13 @@ class S3App:
         response.headers |= {"x-amz-request-id": request.id if request else "", "server": "DiOSCAR"}
         await _answer(response, send, head=scope["method"] == "HEAD")
 
+    def close(self) -> None:
+        """End what would go on for ever: the streams of those who listen to events."""
+        self._listening.close()
+
     async def _respond(self, request: Request) -> Response:
-        handler = _handler(request)
+        listens = request.method == "GET" and not request.key and LISTEN in request.query
+        handler = self._listening.listen if listens else _handler(request)
         authenticate(request, self._secrets, self._clock())
         return await handler(self._s3, request)
 
@@ -176,25 +185,33 @@ async def _settle(body: Body, scope: Mapping[str, Any]) -> bool:
 
 
 async def _answer(response: Response, send: Send, *, head: bool) -> None:
-    content = response.content
-    if content is None and response.status != 204:
+    stream = response.stream
+    if response.content is not None:
+        stream = _contents(response, response.content)
+    elif stream is None and response.status != 204:
         response.headers.setdefault("content-length", str(len(response.body)))
     headers = [(name.encode("latin-1"), raw(value)) for name, value in response.headers.items()]
     start = {"type": "http.response.start", "status": response.status, "headers": headers}
-    if content is None:
+    if stream is None:
         await send(start)
         await send({"type": "http.response.body", "body": b"" if head else response.body})
         return
+    await send(start)
+    async with aclosing(stream) as open_stream:
+        async for block in open_stream:
+            try:
+                async with asyncio.timeout(TIMEOUT_S):
+                    await send({"type": "http.response.body", "body": block, "more_body": True})
+            except TimeoutError:
+                return  # the client takes nothing any more: cut it off
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _contents(response: Response, content: Content) -> AsyncGenerator[bytes, None]:
     with content:
-        await send(start)
-        async with aclosing(blocks(content, response.start, response.end)) as stream:
-            async for block in stream:
-                try:
-                    async with asyncio.timeout(TIMEOUT_S):
-                        await send({"type": "http.response.body", "body": block, "more_body": True})
-                except TimeoutError:
-                    return  # the client takes nothing any more: cut it off
-        await send({"type": "http.response.body", "body": b""})
+        async with aclosing(blocks(content, response.start, response.end)) as found:
+            async for block in found:
+                yield block
 
 
 async def _live(receive: Receive, send: Send) -> None:

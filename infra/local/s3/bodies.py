@@ -76,6 +76,11 @@ class Body:
             return False
         return self.complete
 
+    async def gone(self) -> None:
+        """Wait, without end, for the client to hang up."""
+        while (await self._receive())["type"] == "http.request":
+            self.complete = True
+
     async def _next(self) -> bytes:
         self.started = True
         try:

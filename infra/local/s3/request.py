@@ -1,7 +1,7 @@
 """A request as the handlers see it, and their answer."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -67,7 +67,7 @@ class Request:
 
 @dataclass
 class Response:
-    """An answer: bytes, or (`content`) the bytes of an object from `start` up to `end`."""
+    """An answer: bytes, or (`content`) the bytes of an object from `start` up to `end`, or an endless `stream`."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
@@ -75,6 +75,7 @@ class Response:
     content: Content | None = None
     start: int = 0
     end: int = 0
+    stream: AsyncGenerator[bytes, None] | None = None
 
 
 def xml_response(body: bytes, status: int = 200) -> Response:
@@ -86,7 +87,8 @@ def make_request(scope: Scope, body: Body, domains: Sequence[str]) -> Request:
     """A request from an ASGI scope; the bucket stands in the path, or before one of `domains` in the host."""
     header_list = [(name.decode("latin-1"), text(value)) for name, value in scope["headers"]]
     headers: dict[str, str] = {}
-    for name, value in header_list:
+    for name, escaped in header_list:
+        value = clean(escaped)
         headers[name] = f"{headers[name]},{value}" if name in headers else value
     raw_path = scope["raw_path"].decode("latin-1")
     raw_query = scope["query_string"].decode("latin-1")
@@ -123,8 +125,19 @@ def parse_query(raw: str) -> list[tuple[str, str]]:
 
 
 def text(value: bytes) -> str:
-    """A header's value; bytes that are no UTF-8 survive the way there and back."""
+    """A header's value as it is signed: bytes that are no UTF-8 become lone surrogates."""
     return value.decode("utf-8", "surrogateescape")
+
+
+def clean(value: str) -> str:
+    """A header's value as text that can be stored anywhere: what is no UTF-8 is read as Latin-1."""
+    if value.isascii():
+        return value
+    found = raw(value)
+    try:
+        return found.decode()
+    except UnicodeDecodeError:
+        return found.decode("latin-1")
 
 
 def raw(value: str) -> bytes:
