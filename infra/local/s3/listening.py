@@ -1,0 +1,122 @@
+"""MinIO's live stream of events: one JSON document a line, for as long as the client listens.
+
+It tells what happens while somebody listens, and no more: what must not be missed is a bucket notification.
+"""
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+
+from events.notifications import Notification as Event
+from events.notifications import build
+from infra.local.s3.bodies import Body, ClientGone
+from infra.local.s3.buckets import find
+from infra.local.s3.errors import S3Error
+from infra.local.s3.handlers import S3
+from infra.local.s3.request import Request, Response
+from infra.local.stored import Notification, Origin, StoredObject
+
+ALIVE_S = 5.0
+WAITING = 10_000
+"""Events that a listener may be behind; one who is further behind is cut off rather than told half of it."""
+
+
+@dataclass(eq=False)
+class _Listener:
+    """Somebody who listens to some events of one bucket, or (no bucket) of all."""
+
+    bucket: str
+    filter: Notification
+    loop: asyncio.AbstractEventLoop
+    lines: asyncio.Queue[bytes | None] = field(default_factory=lambda: asyncio.Queue(WAITING))
+
+    def tell(self, line: bytes | None) -> None:
+        """Add a line, from any thread."""
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self._add, line)
+
+    def _add(self, line: bytes | None) -> None:
+        if self.lines.qsize() >= WAITING - 1:
+            line = None
+        with suppress(asyncio.QueueFull):
+            self.lines.put_nowait(line)
+
+
+class Listening:
+    """Everybody who listens."""
+
+    def __init__(self, region: str) -> None:
+        self._region = region
+        self._listeners: set[_Listener] = set()
+
+    def on_event(self, s3: S3, connection: sqlite3.Connection, stored: StoredObject, name: str, origin: Origin) -> None:
+        """In the transaction of an event: tell of it once it is durable."""
+        for one in tuple(self._listeners):
+            if one.bucket in ("", stored.bucket) and one.filter.matches(stored.key, name):
+                line = json.dumps({"Records": build(event_of(stored, name, origin, self._region))["Records"]})
+                s3.store.database.after_commit(partial(one.tell, f"{line}\n".encode()))
+
+    async def listen(self, s3: S3, request: Request) -> Response:
+        """Stream the events that the query asks for."""
+        if request.bucket:
+            find(s3, request)
+        events = tuple(value for name, value in request.parameters if name == "events")
+        query = request.query
+        wanted = Notification("", "", events, query.get("prefix", ""), query.get("suffix", ""))
+        if not all(event.startswith("s3:") for event in events):
+            raise S3Error("InvalidArgument", "A specified event is not supported for notifications.")
+        listener = _Listener(request.bucket, wanted, asyncio.get_running_loop())
+        self._listeners.add(listener)
+        return Response(200, {"content-type": "text/event-stream"}, stream=self._lines(listener, request.body))
+
+    def close(self) -> None:
+        """End every stream."""
+        for one in tuple(self._listeners):
+            one.tell(None)
+
+    async def _lines(self, listener: _Listener, body: Body) -> AsyncGenerator[bytes, None]:
+        gone = asyncio.ensure_future(_until_gone(body, listener))
+        try:
+            yield b" "
+            while True:
+                try:
+                    async with asyncio.timeout(ALIVE_S):
+                        line = await listener.lines.get()
+                except TimeoutError:
+                    line = b" "
+                if line is None:
+                    return
+                yield line
+        finally:
+            self._listeners.discard(listener)
+            gone.cancel()
+
+
+def event_of(stored: StoredObject, name: str, origin: Origin, region: str) -> Event:
+    """What happened to an object, for MinIO's document."""
+    return Event(
+        bucket=stored.bucket,
+        key=stored.key,
+        event_name=name,
+        size=stored.size,
+        etag=stored.etag,
+        content_type=stored.content_type,
+        metadata={f"X-Amz-Meta-{key}": value for key, value in stored.metadata.items()},
+        sequencer=f"{stored.id:016X}",
+        time=datetime.fromtimestamp(stored.modified, UTC),
+        principal=origin.principal,
+        source_ip=origin.source_ip,
+        user_agent=origin.user_agent,
+        region=region,
+    )
+
+
+async def _until_gone(body: Body, listener: _Listener) -> None:
+    with suppress(ClientGone):
+        await body.gone()
+    listener.tell(None)
