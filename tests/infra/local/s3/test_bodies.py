@@ -315,3 +315,15 @@ def test_a_body_in_chunks_over_the_wire(endpoint, s3, put, kind, size):
         status, answer = send("cut", lambda body: body[: len(body) // 2])
         assert status == 400 and parsed(answer)["Code"] == "IncompleteBody"
     assert endpoint.call(endpoint.store.get, "bodies", "altered") is None
+
+
+def test_metadata_that_is_no_text_harms_nobody(endpoint, put, s3):
+    """Bytes of a header that are no UTF-8 are kept as Latin-1, so that events and documents stay text."""
+    headers = signed("PUT", "/bodies/latin", endpoint, headers={"x-amz-meta-a": "\udce9t\udce9"})
+    headers["x-amz-meta-a"] = b"\xe9t\xe9"
+    headers["content-length"] = "0"
+    connection = http.client.HTTPConnection(*endpoint.address)
+    with contextlib.closing(connection):
+        connection.request("PUT", "/bodies/latin", headers=headers)
+        assert connection.getresponse().status == 200
+    assert endpoint.call(endpoint.store.get, "bodies", "latin").metadata == {"a": "été"}
