@@ -57,6 +57,8 @@ class Blobs:
 
     async def ingest(self, path: Path) -> Blob:
         """Copy a finished file into a new blob, durable when this returns; a symbolic link is refused."""
+        if path.lstat().st_size <= INLINE:
+            return self._ingest(path)  # it stays in memory: a thread would cost more than the work
         return await self._in_thread(partial(self._ingest, path))
 
     async def ingest_bytes(self, data: bytes) -> Blob:
@@ -84,7 +86,10 @@ class Blobs:
             with source, target.open("xb", buffering=0) as file:
                 source.copy_to(file.fileno())
 
-        await self._in_thread(partial(copy, self.open(blob)))
+        if blob.size <= INLINE:
+            copy(self.open(blob))
+        else:
+            await self._in_thread(partial(copy, self.open(blob)))
 
     def open(self, blob: Blob) -> Content:
         """The contents, readable for as long as they are open whatever becomes of the blob.

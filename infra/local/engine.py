@@ -24,12 +24,14 @@ from infra.local.jobs import Job
 from infra.local.objects import ObjectStore, Origin, StoredObject
 from infra.local.services import Deployed, Services
 from infra.local.staging import Stager
-from infra.local.workspace import MARK, Scratch, Workspace
+from infra.local.workspace import MARK, SMALL, Scratch, Workspace
 from layers.runtime.contract import Exit, InputError
 from layers.runtime.incoming import Payload, interpret
 from layers.runtime.supervisor import encode_reply, regular_files
 
 DRAIN_S = 10.0
+AHEAD = 8
+"""Jobs that are staged or stored beside those that run: a slot is for running, not for waiting on a disk."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Engine:
         self._data = data
         self._region = region
         self._slots = max(2, os.cpu_count() or 1)
+        self._slots_free = asyncio.Semaphore(self._slots)
+        self._service_slots: dict[tuple[str, int], asyncio.Semaphore] = {}
         self._active: dict[int, asyncio.Task[None]] = {}
         self._running: dict[str, set[int]] = {}
         self._workspaces: dict[str, Workspace] = {}
@@ -113,7 +117,7 @@ class Engine:
                 workspace.create()
                 staged = await self._stager.stage_event(event, workspace)
                 ended = await self._executor(deployed).run(deployed, staged, timeout_s=deployed.settings.timeout_s)
-                self._learn(deployed, staged, ended)
+                self._scratch.learn(deployed.name, staged.size() if ended.code == Exit.DONE else None)
                 return await asyncio.to_thread(_reply, ended, staged)
             finally:
                 await workspace.remove()
@@ -206,12 +210,13 @@ class Engine:
         asyncio.get_running_loop().call_later(max(0.0, when - time.time()) + 0.001, self._dispatch, service)
 
     def _dispatch(self, service: str) -> None:
-        """Start as many of a service's jobs as there is room for."""
+        """Take up as many of a service's jobs as there is room for: those that run, and a few behind them."""
         deployed = self.services.get(service)
         if not self._open or deployed is None:
             return
         mine = self._running.setdefault(service, set())
-        room = min(self._slots - len(self._active), (deployed.settings.concurrency or self._slots) - len(mine))
+        limit = deployed.settings.concurrency or self._slots
+        room = min(self._slots + AHEAD - len(self._active), limit + AHEAD - len(mine))
         if room <= 0:
             return
         ready = jobs.ready(self.database.read, service, time.time(), limit=room + len(mine))
@@ -231,40 +236,51 @@ class Engine:
             )
             self._wake_at(job.service, time.time() + 1)
         self._dispatch(job.service)
-        if len(self._active) < self._slots:
+        if len(self._active) < self._slots + AHEAD:
             for deployed in self.services.all():
                 self._dispatch(deployed.name)
 
     async def _attempt(self, deployed: Deployed, job: Job) -> None:
-        """One attempt of a job, from its input's bytes to its outputs' rows."""
-        self._write_later(lambda connection: jobs.start(connection, job))
+        """One attempt of a job, from its input's bytes to its outputs' rows; only the run itself takes up a slot."""
         stored = self.store.by_id(job.object) if job.object is not None else None
-        workspace = self._scratch.workspace(job.service, job.id, self.log_path(job), stored.size if stored else 0)
+        size = stored.size if stored else 0
+        workspace = self._scratch.workspace(job.service, job.id, self.log_path(job), size)
         self._workspaces[job.id] = workspace
+        staged: Workspace | None = None
         try:
             try:
-                workspace.create()
-                staged = await self._stager.stage_job(deployed, job, workspace)
-                ended = await self._executor(deployed).run(deployed, staged, timeout_s=deployed.settings.timeout_s)
-                self._learn(deployed, staged, ended)
+                if size <= SMALL:
+                    staged = await self._stage(deployed, job, workspace)
+                async with self._slot(deployed), self._slots_free:
+                    self._write_later(lambda connection: jobs.start(connection, job))
+                    staged = staged or await self._stage(deployed, job, workspace)
+                    ended = await self._executor(deployed).run(deployed, staged, timeout_s=deployed.settings.timeout_s)
                 if ended.code == Exit.DONE:
-                    await self._finisher.succeed(deployed, job, staged, ended.run_key)
+                    produced = await self._finisher.succeed(deployed, job, staged, ended.run_key)
+                    self._scratch.learn(deployed.name, produced)
                     return
             except InputError as error:
                 ended = Ended(Exit.BAD_INPUT, "InputError", str(error))
             except (OSError, DatabaseError) as error:
                 ended = Ended(Exit.FAILED, type(error).__name__, f"the cluster could not store or stage it: {error}")
-            reason = _reason(ended, workspace)
-            due = await self._finisher.fail(job, ended, reason)
+            self._scratch.learn(deployed.name, None)
+            due = await self._finisher.fail(job, ended, _reason(ended, workspace))
             if due is not None:
                 self._wake_at(job.service, due)
         finally:
             await workspace.remove()
 
-    def _learn(self, deployed: Deployed, workspace: Workspace, ended: Ended) -> None:
-        """How much a run left behind decides where the next ones of its service work."""
-        done = ended.code == Exit.DONE
-        self._scratch.learn(deployed.name, workspace.size() if done else None)
+    async def _stage(self, deployed: Deployed, job: Job, workspace: Workspace) -> Workspace:
+        workspace.create()
+        return await self._stager.stage_job(deployed, job, workspace)
+
+    def _slot(self, deployed: Deployed) -> asyncio.Semaphore:
+        """The service's own limit, `dioscar/concurrency`; a new revision starts with a new one."""
+        key = (deployed.name, deployed.revision)
+        if key not in self._service_slots:
+            self._service_slots = {k: v for k, v in self._service_slots.items() if k[0] != deployed.name}
+            self._service_slots[key] = asyncio.Semaphore(deployed.settings.concurrency or self._slots)
+        return self._service_slots[key]
 
     def _write_later(self, work: Callable[[sqlite3.Connection], None]) -> None:
         """Queue a change that need not be durable before we go on; changes are made in the order they are queued."""

@@ -30,8 +30,8 @@ class Finisher:
         self._store = store
         self.emitting = ""
 
-    async def succeed(self, deployed: Deployed, job: Job, workspace: Workspace, run_key: str) -> None:
-        """Store what the run made; all of it, with everything that follows from it, or nothing.
+    async def succeed(self, deployed: Deployed, job: Job, workspace: Workspace, run_key: str) -> int:
+        """Store what the run made, all of it with everything that follows from it, or nothing; returns its bytes.
 
         Raises InputError where a forward cannot be delivered.
         """
@@ -81,6 +81,7 @@ class Finisher:
             raise
         if not stored:
             self._discard(blobs)
+        return sum(blob.size for blob in blobs.values())
 
     def _discard(self, blobs: Mapping[str, Blob]) -> None:
         for blob in blobs.values():
