@@ -101,5 +101,6 @@ def _in_checkout() -> None:
 
 
 def _run(command: list[str]) -> int:
-    """Run with this terminal; the exit status is its own."""
-    return subprocess.run(command, cwd=HERE, check=False).returncode
+    """Run with this terminal; the exit status is its own. What runs is not called by the launcher, and is not told so."""
+    environ = {name: value for name, value in os.environ.items() if name != "DIOSCAR_LAUNCHER"}
+    return subprocess.run(command, cwd=HERE, env=environ, check=False).returncode
