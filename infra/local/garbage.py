@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 DELAY_S = 0.2
 ROWS = 200
-"""Versions removed by one transaction."""
+"""Versions looked at by one transaction."""
 
 
 class Collector:
@@ -41,7 +41,7 @@ class Collector:
         self._database.after_commit(self._schedule)
 
     async def collect(self) -> int:
-        """Remove all that can be removed now; returns how many versions."""
+        """Remove all that can be removed now; returns how many versions were looked at."""
         removed = 0
         while count := await self._database.write(self._some):
             removed += count
@@ -59,15 +59,17 @@ class Collector:
             self.release(connection, [part["blob"] for part in parts])
 
     def _some(self, connection: sqlite3.Connection) -> int:
-        """One small transaction's worth."""
-        rows = connection.execute(
-            "SELECT id, blob FROM objects WHERE current = 0"
-            " AND NOT EXISTS (SELECT 1 FROM pins WHERE pins.object = objects.id) LIMIT ?",
+        """One small transaction's worth; what is pinned comes up again when it is let go."""
+        found = connection.execute(
+            "SELECT g.object, o.blob, EXISTS (SELECT 1 FROM pins WHERE pins.object = g.object) AS pinned"
+            " FROM garbage g LEFT JOIN objects o ON o.id = g.object LIMIT ?",
             (ROWS,),
         ).fetchall()
-        connection.executemany("DELETE FROM objects WHERE id = ?", [(row["id"],) for row in rows])
-        self.release(connection, [row["blob"] for row in rows])
-        return len(rows) or self._empty(connection)
+        free = [row for row in found if not row["pinned"]]
+        connection.executemany("DELETE FROM garbage WHERE object = ?", [(row["object"],) for row in found])
+        connection.executemany("DELETE FROM objects WHERE id = ?", [(row["object"],) for row in free])
+        self.release(connection, [row["blob"] for row in free if row["blob"] is not None])
+        return len(found) or self._empty(connection)
 
     def _empty(self, connection: sqlite3.Connection) -> int:
         """Some of what deleted buckets still hold; when nothing is left, the bucket itself."""

@@ -84,8 +84,12 @@ CREATE INDEX IF NOT EXISTS objects_past ON objects (id) WHERE current = 0;
 CREATE INDEX IF NOT EXISTS objects_blob ON objects (blob);
 CREATE TRIGGER IF NOT EXISTS objects_added AFTER INSERT ON objects WHEN new.current = 1
     BEGIN UPDATE buckets SET objects = objects + 1, bytes = bytes + new.size WHERE id = new.bucket; END;
+CREATE TABLE IF NOT EXISTS garbage (object INTEGER PRIMARY KEY);
 CREATE TRIGGER IF NOT EXISTS objects_gone AFTER UPDATE OF current ON objects WHEN old.current = 1 AND new.current = 0
-    BEGIN UPDATE buckets SET objects = objects - 1, bytes = bytes - old.size WHERE id = old.bucket; END;
+    BEGIN
+        UPDATE buckets SET objects = objects - 1, bytes = bytes - old.size WHERE id = old.bucket;
+        INSERT INTO garbage VALUES (old.id);
+    END;
 CREATE TABLE IF NOT EXISTS pins (
     holder TEXT NOT NULL,
     object INTEGER NOT NULL,
@@ -318,7 +322,13 @@ class ObjectStore:
 
     def unpin(self, connection: sqlite3.Connection, holder: str) -> None:
         """Let go of every version that `holder` keeps."""
-        if connection.execute("DELETE FROM pins WHERE holder = ?", (holder,)).rowcount:
+        past = connection.execute(
+            "INSERT OR IGNORE INTO garbage SELECT o.id FROM pins p JOIN objects o ON o.id = p.object"
+            " WHERE p.holder = ? AND o.current = 0",
+            (holder,),
+        )
+        connection.execute("DELETE FROM pins WHERE holder = ?", (holder,))
+        if past.rowcount:
             self.garbage.soon()
 
     def notifications_in(self, connection: sqlite3.Connection, bucket: str) -> Sequence[Notification]:
