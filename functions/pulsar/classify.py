@@ -100,7 +100,7 @@ def examine(file: FramesFile, model: classifier.Classifier, settings: Settings, 
     header, index = file.header, file.index
     maker = FeatureMaker(header.frequency_mhz)
     search = Search(header.frequency_mhz, header.sampling_time_s, settings.snr_min, settings.dm_min, settings.dm_max)
-    confirmer = Confirmer(search, maker.row_weight)
+    confirmer = Confirmer(search, maker)
     events: list[Event] = []
     probabilities, level, spread = [], [], []
     references: list[Reference] = []

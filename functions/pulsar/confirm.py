@@ -12,8 +12,9 @@ import numpy as np
 
 from functions.pulsar.arrays import Floats, Samples
 from functions.pulsar.dispersion import K_DM_S_MHZ2
+from functions.pulsar.features import FeatureMaker
 from functions.pulsar.frames import SAMPLES
-from functions.pulsar.search import Candidate, CleanFrame, Search, clean
+from functions.pulsar.search import Candidate, CleanFrame, Search
 
 MAX_WINDOW = 16
 """Suspect frames that are searched together, at most."""
@@ -50,9 +51,9 @@ class _Held:
 class Confirmer:
     """Takes labelled frames in order of time, gives events; holds a bounded number of frames."""
 
-    def __init__(self, search: Search, row_weight: Floats) -> None:
+    def __init__(self, search: Search, maker: FeatureMaker) -> None:
         self.search = search
-        self.row_weight = row_weight
+        self.maker = maker
         self._held: deque[_Held] = deque(maxlen=2 * search.reach + MAX_WINDOW + 3)
         self._clean: dict[int, CleanFrame] = {}
         self._window: tuple[int, int] | None = None
@@ -98,7 +99,7 @@ class Confirmer:
         frames = []
         for held in self._held:
             if held.index not in self._clean:
-                self._clean[held.index] = clean(held.frame, held.mean, held.sigma, self.row_weight, held.valid)
+                self._clean[held.index] = CleanFrame(held.frame, held.mean, held.sigma, self.maker, held.valid)
             frames.append(self._clean[held.index])
         for candidate in self.search(frames, low - first, high - first):
             event = self._event(candidate, first, len(frames))
@@ -111,8 +112,10 @@ class Confirmer:
         interval = search.sampling_time_s
         start = candidate.sample + first * SAMPLES
         span = K_DM_S_MHZ2 * (search.low_mhz**-2 - search.high_mhz**-2) * max(candidate.span, 0.02)
-        # a boxcar's centre is known to its width over S/N, and to the grid that was tried
-        resolution = interval * np.hypot(candidate.width / candidate.snr, max(0.5, candidate.width / 8))
+        # the slope of a line through evenly weighted points has 12 times the variance of their mean, whose standard
+        # deviation is a Gaussian's width (FWHM / 2.355) over S/N; the grid that was tried comes on top
+        fitted = np.sqrt(12) * candidate.width / 2.355 / candidate.snr
+        resolution = interval * np.hypot(fitted, max(0.5, candidate.width / 4) / np.sqrt(12))
         positions = (start + candidate.delay * search.coordinate) // SAMPLES
         touched = np.arange(
             max(first, int((start - candidate.width / 2) // SAMPLES)),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from functions.pulsar.arrays import Floats, Samples
+from functions.pulsar.arrays import Flags, Floats, Samples
 from functions.pulsar.dispersion import dispersion_coordinate, sum_tracks
 from functions.pulsar.frames import ROWS, SAMPLES
 
@@ -64,6 +64,11 @@ class FeatureMaker:
         for empty in np.flatnonzero(weights.sum(axis=1) == 0):
             weights[empty, unique[np.argmin(np.abs(coordinate[unique] - (empty + 0.5) / BINS))]] = 1
         self._bins = weights
+
+    def bins(self, rows: Floats, good: Flags) -> Floats:
+        """Rows (256, samples) summed to 64 bins of nu^-2, all in their sigmas; rows that are not good must be 0."""
+        norm = np.sqrt(np.maximum(np.square(self._bins) @ good.astype(np.float32), 1))
+        return np.asarray(self._bins @ rows / norm[:, None])
 
     def __call__(self, pooled: Floats, frames: Samples, mean: Floats, sigma: Floats) -> Features:
         """Features of frames (n, 256, 256) and their `pool_samples`, against references (256,) or (n, 256).

@@ -61,5 +61,10 @@ def components_of(name: str) -> Flags:
 
 def class_indices(present: Flags) -> Positions:
     """Index in CLASSES of each row of a (frames, 4) boolean array."""
-    index = {name: position for position, name in enumerate(CLASSES)}
-    return np.array([index[class_name(row)] for row in present], dtype=np.int64)
+    combination = present[:, 0] + 2 * present[:, 1] + 4 * present[:, 2].astype(np.int64)
+    return np.where(present[:, 3], CLASSES.index("other"), _OF_COMBINATION[combination])
+
+
+_OF_COMBINATION = np.array(
+    [CLASSES.index(class_name([bool(n & 1), bool(n & 2), bool(n & 4), False])) for n in range(8)], dtype=np.int64
+)

@@ -37,7 +37,8 @@ def draw(file: FramesFile, result: Result, path: Path) -> None:
         _overview(figure.add_subplot(grid[1:, 0]), file, result)
     kept, total = int(result.kept.sum()), len(result.kept)
     name = _text(result.header.source_name or "observation")
-    figure.suptitle(f"{name}: {len(result.events)} pulses, {kept} of {total} frames kept", fontsize=12)
+    pulses = f"{len(result.events)} pulse" + ("" if len(result.events) == 1 else "s")
+    figure.suptitle(f"{name}: {pulses}, {kept} of {total} frames kept", fontsize=12)
     figure.savefig(path, format="png", metadata={"Software": None})
 
 
@@ -91,7 +92,8 @@ def _window(result: Result, event: Event) -> tuple[Positions, int]:
 def _waterfall(axes: Any, file: FramesFile, result: Result, event: Event) -> None:
     numbers, factor = _window(result, event)
     cells = _sigmas(file, result, numbers)
-    image = _average(np.clip(cells, -5, 5), factor, 4)
+    faint = event.snr < 20
+    image = _average(np.clip(cells, -5, 5), factor * (2 if faint else 1), 8 if faint else 4)
     start = float(result.index[numbers[0]]) * result.header.frame_s
     length = len(numbers) * result.header.frame_s
     # rows are drawn evenly, as the file has them; the scale names the frequency of a few of them

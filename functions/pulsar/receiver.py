@@ -83,7 +83,7 @@ def draw_receiver(band: Band, rng: np.random.Generator, bits: int = 8) -> Receiv
     """A receiver as telescopes have them: roll-off at the band's edges, slow polynomial, ripple of standing waves.
 
     At 8 bits the mean is 90 to 150 counts and sigma 8 to 28 (real files: 94 to 146, and 16 to 24); at other depths
-    both scale with the range.
+    both scale with the range, and 1 or 2 bits are centred.
     """
     position = np.linspace(-1, 1, band.channels)
     shape = 1 + rng.normal(0, 0.08) * position + rng.normal(0, 0.08) * position**2
@@ -92,10 +92,10 @@ def draw_receiver(band: Band, rng: np.random.Generator, bits: int = 8) -> Receiv
     edge = rng.uniform(0.02, 0.06)
     shape *= 1 / (1 + np.exp((np.abs(position) - 1 + edge / 3) / (edge / 3)))
     unit = ((1 << bits) - 1) / 255
-    if bits <= 2:
-        unit = ((1 << bits) - 1) / 128  # few levels: sigma must span them
     mean = rng.uniform(90, 150) * unit * np.clip(shape, 0.3, None)
     sigma = rng.uniform(8, 28) * unit * np.clip(shape, 0.3, None)
+    if bits <= 2:  # few levels: such digitisers follow the level of each channel, and sigma spans a level
+        mean, sigma = np.full(band.channels, ((1 << bits) - 1) / 2), np.ones(band.channels)
     degrees = 4 * band.channel_width_mhz * 1e6 * band.sampling_time_s
     return Receiver(
         mean=mean.astype(np.float32),

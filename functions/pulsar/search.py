@@ -2,17 +2,19 @@
 
 At resolution level j samples are summed by f = 2^j, and delays over the band of 128 to 256 such sums are tried (level
 0: up to 256), which is what dispersion smears inside a row anyhow. Every sum is normalised by the rows that it has
-(tracks leave the data at its ends) and by the noise measured on the sums themselves.
+(tracks leave the data at its ends) and by the noise measured on the sums themselves. A coarse search of 64 bins in
+nu^-2 and sums of 4 f samples goes before, and decides which levels are worth their time.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from functions.pulsar.arrays import Flags, Floats, Positions, Samples
 from functions.pulsar.dispersion import dispersion_coordinate, dm_of_delay, sum_tracks
-from functions.pulsar.features import POOL, pool_samples
+from functions.pulsar.features import BINS, POOL, FeatureMaker, pool_samples
 from functions.pulsar.frames import SAMPLES
 
 DELAYS = 256
@@ -22,23 +24,55 @@ BOXCARS = (1, 2, 4, 8, 16, 32)
 CLIP = 5.0
 MIN_ROWS = 10
 GROUPS = 8
+COARSE = 0.64
+"""A level is searched when its coarse search finds this part of the threshold."""
 UNDISPERSED = 1.6
 """A candidate of small delay is a burst when the undispersed sum there is stronger by this factor."""
 _TABLE = 1024
+_LINE = np.linspace(0.0, 1.0, BINS)
 
 
-@dataclass(frozen=True)
 class CleanFrame:
     """A frame in sigmas without interference: bad rows are 0, each row's and each sample's mean is taken away."""
 
-    cells: Floats
-    """Shape (256, 256)."""
-    pooled: Floats
-    """Sums of four samples in their sigmas, shape (256, 64)."""
-    good: Flags
-    """Rows that carry information, shape (256,)."""
-    level: Floats
-    """Sum of the good rows of each sample in its sigmas, before the mean was taken away, shape (256,)."""
+    def __init__(self, frame: Samples, mean: Floats, sigma: Floats, maker: FeatureMaker, valid: int = SAMPLES) -> None:
+        """`frame` is (256, 256) counts, its reference (256,); only its first `valid` samples are there."""
+        self._frame, self._mean, self._valid = frame, mean, valid
+        usable = (sigma > 0) & (maker.row_weight > 0)
+        self._inverse = np.where(usable, 1 / np.where(sigma > 0, sigma, 1), 0).astype(np.float32)
+        z = (pool_samples(frame) - POOL * mean[:, None]) * (self._inverse / 2)[:, None]
+        whole = valid // POOL
+        part = z[:, :whole] if whole else z
+        self._offset = np.clip(part, -3, 3).mean(axis=1, dtype=np.float32)
+        z -= self._offset[:, None]
+        limited = np.clip(part, -6, 6)
+        power = np.einsum("rt,rt->r", limited, limited) / part.shape[1] - limited.mean(axis=1) ** 2
+        good = usable & (power < 2.56) & (power > 0.25) & (np.abs(self._offset) < 1.5)
+        self.good: Flags = good if good.sum() >= MIN_ROWS else np.zeros_like(good)
+        """Rows that carry information, shape (256,)."""
+        z[:, whole:] = 0
+        self.pooled: Floats = _without_zero_dm(z, self.good)
+        """Sums of four samples in their sigmas, shape (256, 64)."""
+        self.coarse: Floats = maker.bins(self.pooled, self.good)
+        """The same in 64 bins of nu^-2, shape (64, 64)."""
+
+    @cached_property
+    def _cells(self) -> tuple[Floats, Floats]:
+        cells = (self._frame.astype(np.float32) - self._mean[:, None]) * self._inverse[:, None]
+        cells -= self._offset[:, None] / 2
+        cells[:, self._valid :] = 0
+        level = cells[self.good].sum(axis=0) / np.sqrt(max(int(self.good.sum()), 1))
+        return _without_zero_dm(cells, self.good), level
+
+    @property
+    def cells(self) -> Floats:
+        """Shape (256, 256)."""
+        return self._cells[0]
+
+    @property
+    def level(self) -> Floats:
+        """Sum of the good rows of each sample in its sigmas, before the mean was taken away, shape (256,)."""
+        return self._cells[1]
 
 
 @dataclass(frozen=True)
@@ -56,28 +90,6 @@ class Candidate:
     """Rows of the track that lie in the data."""
     span: float
     """Part of the track, in nu^-2, that lies in the data."""
-
-
-def clean(frame: Samples, mean: Floats, sigma: Floats, weight: Floats, valid: int = SAMPLES) -> CleanFrame:
-    """Clean a frame (256, 256); `weight` is 0 for rows that repeat another, `valid` is its number of samples."""
-    pooled = pool_samples(frame)
-    usable = (sigma > 0) & (weight > 0)
-    inverse = np.where(usable, 1 / np.where(sigma > 0, sigma, 1), 0).astype(np.float32)
-    z4 = (pooled - POOL * mean[:, None]) * (inverse / 2)[:, None]
-    whole = valid // POOL
-    z4[:, whole:] = 0
-    part = z4[:, :whole] if whole else z4
-    offset = np.clip(part, -3, 3).mean(axis=1)
-    spread = np.clip(part - offset[:, None], -6, 6).std(axis=1)
-    good = usable & (spread < 1.6) & (spread > 0.5) & (np.abs(offset) < 1.5)
-    if good.sum() < MIN_ROWS:
-        good = np.zeros_like(good)
-    cells = (frame.astype(np.float32) - mean[:, None]) * inverse[:, None] - offset[:, None] / 2
-    cells[:, valid:] = 0
-    z4 -= offset[:, None]
-    z4[:, whole:] = 0
-    level = cells[good].sum(axis=0) / np.sqrt(max(int(good.sum()), 1))
-    return CleanFrame(_without_zero_dm(cells, good), _without_zero_dm(z4, good), good, level)
 
 
 def _without_zero_dm(cells: Floats, good: Flags) -> Floats:
@@ -128,7 +140,7 @@ class Search:
         At most `limit`, the strongest first; weaker ones whose tracks meet a stronger one's are taken for its echoes.
         """
         found: list[Candidate] = []
-        for level in range(self.levels):
+        for level in self._promising(frames, low, high):
             found += self._level(frames, low, high, level)
         found.sort(key=lambda candidate: -candidate.snr)
         kept: list[Candidate] = []
@@ -141,6 +153,44 @@ class Search:
             if refined is not None and not any(_meet(refined, other) for other in kept):
                 kept.append(refined)
         return kept
+
+    def _promising(self, frames: Sequence[CleanFrame], low: int, high: int) -> list[int]:
+        """Levels at which the coarse search sees anything."""
+        promising = set()
+        for level in range(self.levels):
+            factor = POOL << level
+            margin = int(np.ceil(BINS * factor / SAMPLES)) + 1
+            first, last = max(0, low - margin), min(len(frames), high + margin)
+            rows = np.concatenate([frame.coarse for frame in frames[first:last]], axis=1)
+            if level:
+                rows = rows[:, : rows.shape[1] >> level << level]
+                rows = rows.reshape(BINS, -1, 1 << level).sum(axis=2) * np.float32(2 ** (-level / 2))
+            begin, end = (low - first) * SAMPLES // factor, (high - first) * SAMPLES // factor
+            length = rows.shape[1]
+            padded = np.concatenate([np.zeros((BINS, BINS), np.float32), rows], axis=1)
+            lowest = max(1, int(self.min_delay / factor)) if level == 0 else BINS // 2
+            delays = np.arange(lowest, min(BINS, int(self.max_delay / factor) + 1) + 1)
+            start, stop = max(0, begin - int(delays[-1]) + BINS - 1), min(end + BINS + 1, padded.shape[1])
+            sums = sum_tracks(padded, _LINE, BINS)[delays[0] : delays[-1] + 1, start:stop]
+            grid = np.arange(start, stop) - BINS
+            enter = np.ceil(np.clip(-grid / delays[:, None], 0, 1) * (BINS - 1))
+            leave = np.ceil(np.clip((length - grid) / delays[:, None], 0, 1) * (BINS - 1)) + 1
+            norm = 1 / np.sqrt(np.maximum(leave - enter, 4))
+            running = np.cumsum(np.pad(sums, ((0, 0), (1, 0))), axis=1)
+            for width in (1, 2, 4, 8):
+                if width >= sums.shape[1]:
+                    break
+                snr = (running[:, width:] - running[:, :-width]) * norm[:, : norm.shape[1] - width + 1] / width**0.5
+                snr[delays < 0.5 * width] = 0
+                best = np.unravel_index(int(np.argmax(snr)), snr.shape)
+                if snr[best] >= COARSE * self.snr_min:
+                    strong = delays[(snr >= COARSE * self.snr_min).any(axis=1)]
+                    promising.add(level)
+                    if strong.max() > 0.85 * BINS:
+                        promising.add(level + 1)
+                    if strong.min() < 0.6 * BINS:
+                        promising.add(level - 1)
+        return [level for level in range(self.levels) if level in promising]
 
     def _level(self, frames: Sequence[CleanFrame], low: int, high: int, level: int) -> list[Candidate]:
         factor = 1 << level

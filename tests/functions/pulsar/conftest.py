@@ -10,7 +10,7 @@ import pytest
 
 from layers.runtime.testing import Outcome, call
 
-SMALL = {"seed": 5, "duration_s": 2.5, "pulses": 24, "nbrfi": 48, "bbrfi": 48, "other": 0}
+SMALL = {"seed": 5, "duration_s": 2.5, "pulses": 24, "nbrfi": 150, "bbrfi": 150, "other": 0}
 """A request for an observation of 95 frames in which something happens."""
 
 
