@@ -12,7 +12,6 @@ from infra.cli.errors import DIOSCAR, CliError, Exit
 
 HERE = Path(__file__).parents[2]
 BENCHMARKS = "tests.benchmarks"
-_ANY = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 
 @click.command()
@@ -27,7 +26,7 @@ def install(extras: tuple[str, ...]) -> None:
     click.echo(f"Installed in {sys.prefix}: {', '.join(present) or 'the core'}")
 
 
-@click.command(context_settings=_ANY)
+@click.command(context_settings={"ignore_unknown_options": True})
 @click.option("--slow", is_flag=True, help="Also those that take minutes.")
 @click.argument("arguments", metavar="[PYTEST ARGUMENT]...", nargs=-1, type=click.UNPROCESSED)
 def test(slow: bool, arguments: tuple[str, ...]) -> int:
@@ -64,7 +63,7 @@ def check(fix: bool) -> None:
         raise CliError(f"failed: {', '.join(failed)}" + ("" if fix else f"; {DIOSCAR} check --fix mends some of it"))
 
 
-@click.command(context_settings=_ANY)
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("name", required=False)
 @click.argument("arguments", metavar="[ARGUMENT]...", nargs=-1, type=click.UNPROCESSED)
 def bench(name: str | None, arguments: tuple[str, ...]) -> int:
@@ -101,6 +100,7 @@ def _in_checkout() -> None:
 
 
 def _run(command: list[str]) -> int:
-    """Run with this terminal; the exit status is its own. What runs is not called by the launcher, and is not told so."""
+    """Run with this terminal; the exit status is its own."""
+    # the launcher did not call what runs
     environ = {name: value for name, value in os.environ.items() if name != "DIOSCAR_LAUNCHER"}
     return subprocess.run(command, cwd=HERE, env=environ, check=False).returncode

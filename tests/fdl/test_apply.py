@@ -10,8 +10,10 @@ import yaml
 from fdl.apply import Endpoint, Result, apply, services_on
 from fdl.document import Document, read_file
 from fdl.errors import ClusterError, UnreachableError
-from fdl.plan import plan
+from fdl.overrides import override
+from fdl.plan import Instruction, plan
 from fdl.split import split
+from tests.cluster import Cluster
 from tests.fdl.conftest import SmallOscar, service
 
 Make = Callable[..., Document]
@@ -69,6 +71,55 @@ def test_each_file_of_a_split_is_deployed_by_oscar_python_alone(oscar: SmallOsca
     for path in split(document, tmp_path):
         client.create_service(str(path))
     assert {step.action for step in plan(document, services_on(client))} == {"unchanged"}
+
+
+# on the embedded cluster
+
+
+def test_the_pulsar_twin_is_planned_applied_and_found_unchanged(cluster: Cluster) -> None:
+    document = override(read_file(PULSAR), prefix="fdl")
+    client = endpoint_of(cluster).client()
+    first = plan(document, services_on(client))
+    assert [step.action for step in first] == ["create"] * 4
+    assert [result.error for result in apply(first, client)] == [None] * 4
+    assert {step.action for step in plan(document, services_on(client))} == {"unchanged"}
+    assert cluster.get("/system/services/fdl-pulsar-preprocess")["environment"]["variables"] == {
+        "DIOSCAR_FUNCTION": "pulsar.preprocess",
+        "FORWARD": "*.h5 -> fdl-pulsar-classify/in",
+    }
+
+
+def test_an_update_reaches_the_embedded_cluster(cluster: Cluster, document: Make) -> None:
+    client = endpoint_of(cluster).client()
+    for memory in ("1Gi", "2Gi"):
+        instructions = plan(document(service("fdl-update", memory=memory)), services_on(client))
+        assert [result.error for result in apply(instructions, client)] == [None]
+        assert cluster.get("/system/services/fdl-update")["memory"] == memory
+
+
+def test_each_file_of_a_split_is_deployed_on_the_embedded_cluster_by_oscar_python_alone(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    document = override(read_file(PULSAR), prefix="alone")
+    client = endpoint_of(cluster).client()
+    for path in split(document, tmp_path):
+        client.create_service(str(path))
+    assert {step.action for step in plan(document, services_on(client))} == {"unchanged"}
+    client.update_service("alone-pulsar-train", str(tmp_path / "alone-pulsar-train.yaml"))
+    assert client.get_service("alone-pulsar-train").json()["cpu"] == "2.0"
+
+
+def test_what_the_cluster_refuses_is_said_in_its_words(cluster: Cluster, document: Make) -> None:
+    client = endpoint_of(cluster).client()
+    wrong = document(service("fdl-wrong")).services[0].model_copy(update={"memory": "lots"})
+    (result,) = apply([Instruction("create", wrong)], client)
+    assert result.error is not None
+    assert 'memory: "lots" is no Kubernetes quantity; write "1Gi" (400)' in result.error
+
+
+def endpoint_of(cluster: Cluster) -> Endpoint:
+    facts = cluster.facts
+    return Endpoint("dioscar", facts["api"], facts["oscar_username"], facts["oscar_password"])
 
 
 def test_a_split_writes_variables_under_both_spellings(tmp_path: Path) -> None:
