@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from starlette.requests import Request
 from starlette.responses import Response
 
-from infra.local.api.replies import empty
+from infra.local.api.replies import text_reply
 from infra.local.services import Deployed, Services
 from infra.local.settings import Credentials
 
@@ -22,7 +22,7 @@ def basic(credentials: Credentials, handler: Handler) -> Handler:
     async def checked(request: Request) -> Response:
         scheme, _, value = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "basic" or not _matches(value, credentials):
-            response = empty(401)
+            response = text_reply("the user name or the password is wrong; `dioscar config` shows both", 401)
             response.headers["WWW-Authenticate"] = 'Basic realm="Authorization Required"'
             return response
         return await handler(request)
@@ -38,6 +38,12 @@ def by_token(request: Request, services: Services) -> Deployed | None:
     expected = deployed.token if deployed else "0" * TOKEN_LENGTH
     same = hmac.compare_digest(token.encode(), expected.encode())
     return deployed if same and deployed is not None else None
+
+
+def refused(request: Request) -> Response:
+    """The answer to a wrong token, the same whether the service exists or not."""
+    name = request.path_params["service"]
+    return text_reply(f'this is not the token of a service "{name}"; GET /system/services/{name} shows it', 401)
 
 
 def _matches(value: str, credentials: Credentials) -> bool:

@@ -5,7 +5,7 @@ from http import HTTPStatus
 from starlette.requests import Request
 from starlette.responses import Response
 
-from infra.local.api.authentication import by_token
+from infra.local.api.authentication import by_token, refused
 from infra.local.api.replies import empty, json_reply
 from infra.local.engine import Engine
 from infra.local.executors import Ended
@@ -25,7 +25,7 @@ class InvocationRoutes:
         """The function's reply (base64), or `{"error": {"type", "message"}}` with a 4xx or 5xx."""
         deployed = by_token(request, self._engine.services)
         if deployed is None:
-            return empty(401)
+            return refused(request)
         try:
             reply = await self._engine.call(deployed, await _body(request))
         except InputError as error:
@@ -38,7 +38,7 @@ class InvocationRoutes:
         """201 with an empty body, as OSCAR; the job's id is in the header `X-Dioscar-Job`."""
         deployed = by_token(request, self._engine.services)
         if deployed is None:
-            return empty(401)
+            return refused(request)
         try:
             job = await self._engine.submit(deployed, await _body(request))
         except InputError as error:

@@ -53,7 +53,8 @@ def test_health_needs_nobody(cluster: Cluster):
 def test_a_wrong_password_is_challenged(cluster: Cluster, auth: tuple[str, str] | None):
     encoded = auth and tuple(part.encode() for part in auth)
     response = requests.get(cluster.url("/system/services"), auth=encoded, timeout=10)  # type: ignore[arg-type]
-    assert (response.status_code, response.text) == (401, "")
+    assert response.status_code == 401
+    assert response.text == "the user name or the password is wrong; `dioscar config` shows both"
     assert response.headers["WWW-Authenticate"] == 'Basic realm="Authorization Required"'
 
 
@@ -149,8 +150,11 @@ def test_only_the_services_token_invokes(cluster: Cluster, way: str):
         {"Authorization": f"Basic {cluster.token('api-token')}"},
     ):
         response = requests.post(cluster.url(f"/{way}/api-token"), headers=headers, timeout=10)
-        assert (response.status_code, response.text) == (401, "")
+        assert response.status_code == 401
+        assert response.text.startswith('this is not the token of a service "api-token"; ')
     assert cluster.http.post(cluster.url(f"/{way}/api-token")).status_code == 401
+    unknown = cluster.invoke(way, "api-nowhere", b"", token="0" * 64)
+    assert unknown.text.startswith('this is not the token of a service "api-nowhere"; ')
 
 
 def test_one_file_is_answered_as_base64(cluster: Cluster):
