@@ -72,7 +72,7 @@ def bench(name: str | None, arguments: tuple[str, ...]) -> int:
     known = benchmarks()
     if name is None:
         for module, purpose in known.items():
-            click.echo(f"{module:16} {purpose}")
+            click.echo(f"{module:{max(map(len, known))}}  {purpose}")
         if not known:
             click.echo("There are no benchmarks yet.")
         return Exit.DONE

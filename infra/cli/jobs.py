@@ -54,6 +54,8 @@ def invoke(
             click.echo(f"{job}\nFollow it: {DIOSCAR} logs -f {job}" if job else f"{service} has the job.")
         return
     reply = decode_reply(text)
+    if is_failure(reply):  # a cluster of OSCAR's own answers 200 whatever became of the script
+        raise _failure(service, status, reply.decode())
     if output is not None:
         output.write_bytes(reply)
         click.echo(f"{output} ({len(reply)} bytes)", err=True)
@@ -175,6 +177,17 @@ def decode_reply(text: str) -> bytes:
         return base64.b64decode("".join(text.splitlines()), validate=True)
     except (binascii.Error, ValueError):
         return text.encode()
+
+
+def is_failure(reply: bytes) -> bool:
+    """Whether a reply is a function's error, `{"error": {"type", "message"}}`, and nothing else."""
+    if not reply.startswith(b'{"error"'):
+        return False
+    try:
+        value = json.loads(reply)
+        return list(value) == ["error"] and {"type", "message"} <= value["error"].keys()
+    except (ValueError, AttributeError):
+        return False
 
 
 def _call(there: Target, service: str, body: bytes, route: str, timeout_s: float) -> tuple[int, Any, str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.cli.jobs import decode_reply
+from infra.cli.jobs import decode_reply, is_failure
 from tests.cluster import Cluster, eventually
 from tests.infra.cli.conftest import Dioscar
 
@@ -113,6 +113,14 @@ def test_jobs_are_selected_by_service_and_state(on: Dioscar, copier: str, failin
     assert {entry["state"] for entry in found} == {"Dead"}
     assert on("jobs", "--service", failing, "--state", "Running").out == "No jobs like that.\n"
     assert on("jobs", "--state", "happy").status == 2
+
+
+def test_a_function_that_failed_is_known_by_its_reply_where_the_status_says_nothing() -> None:
+    assert is_failure(b'{"error": {"type": "InputError", "message": "no"}}')
+    assert not is_failure(b'{"error": {"type": "InputError", "message": "no"}, "labels": []}')
+    assert not is_failure(b'{"error": 0.5}')
+    assert not is_failure(b'{"error"')
+    assert not is_failure(bytes(range(256)))
 
 
 def test_a_reply_that_is_no_base64_is_itself() -> None:
