@@ -21,7 +21,7 @@ from infra.local.executors.process import ProcessExecutor
 from infra.local.executors.warm import WarmExecutor
 from infra.local.finishing import Finisher
 from infra.local.jobs import Job
-from infra.local.objects import ObjectStore, Origin, StoredObject
+from infra.local.objects import PUT, ObjectStore, Origin, StoredObject
 from infra.local.services import Deployed, Services
 from infra.local.staging import Stager
 from infra.local.workspace import MARK, SMALL, Scratch, Workspace
@@ -101,7 +101,7 @@ class Engine:
 
         def work(connection: sqlite3.Connection) -> Job:
             job = jobs.add(connection, deployed.name, body, max_attempts=attempts, job_id=job_id)
-            self.database.after_commit(lambda: self._dispatch(deployed.name))
+            self.wake(deployed.name)
             return job
 
         return await self.database.write(work)
@@ -159,23 +159,39 @@ class Engine:
         """In the transaction that stores an object: the jobs that its bucket's notifications ask for."""
         if stored.key.endswith("/") or not event_name.startswith("s3:ObjectCreated:"):
             return  # a folder marker is not data, and a deletion brings none
-        for arn in self.store.matching(connection, stored.bucket, stored.key, event_name):
-            deployed = self.services.target(arn)
-            if deployed is None:
-                continue
-            job = jobs.add(
-                connection,
-                deployed.name,
-                json.dumps(build(self._notification(stored, event_name, origin)), ensure_ascii=False).encode(),
-                max_attempts=1 + deployed.settings.retries,
-                bucket=stored.bucket,
-                key=stored.key,
-                object_id=stored.id,
-                parent=self._finisher.emitting,
-            )
-            self.store.pin(connection, stored.id, job.id)
-            name = deployed.name
-            self.database.after_commit(lambda name=name: self._dispatch(name))  # type: ignore[misc]
+        for deployed in self.listening(connection, stored.bucket, stored.key, event_name):
+            self.queue(connection, deployed, stored, event_name, origin)
+
+    def listening(self, connection: sqlite3.Connection, bucket: str, key: str, event_name: str = PUT) -> list[Deployed]:
+        """The services that an event on this key triggers."""
+        targets = map(self.services.target, self.store.matching(connection, bucket, key, event_name))
+        return [deployed for deployed in targets if deployed is not None]
+
+    def queue(
+        self,
+        connection: sqlite3.Connection,
+        deployed: Deployed,
+        stored: StoredObject,
+        event_name: str = PUT,
+        origin: Origin = Origin(),  # noqa: B008 - it is frozen
+    ) -> None:
+        """In a transaction: a job of the service on this version of the object."""
+        job = jobs.add(
+            connection,
+            deployed.name,
+            json.dumps(build(self._notification(stored, event_name, origin)), ensure_ascii=False).encode(),
+            max_attempts=1 + deployed.settings.retries,
+            bucket=stored.bucket,
+            key=stored.key,
+            object_id=stored.id,
+            parent=self._finisher.emitting,
+        )
+        self.store.pin(connection, stored.id, job.id)
+        self.wake(deployed.name)
+
+    def wake(self, service: str) -> None:
+        """In a transaction: look for work of the service once it is committed."""
+        self.database.after_commit(lambda: self._dispatch(service))
 
     def _notification(self, stored: StoredObject, event_name: str, origin: Origin) -> Notification:
         return Notification(

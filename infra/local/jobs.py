@@ -300,6 +300,40 @@ def triggered(connection: sqlite3.Connection, job: Job) -> list[str]:
     return [row[0] for row in rows.fetchall()]
 
 
+def ended_between(connection: sqlite3.Connection, where: Mapping[str, str], since: float, until: float) -> list[Job]:
+    """Jobs that have ended, made in a span of time, by any of `service`, `state`, `bucket` and `key`; oldest first."""
+    terms = "".join(f" AND {name} = ?" for name in where)
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM jobs WHERE created >= ? AND created <= ?"  # noqa: S608
+        f" AND state IN ('Succeeded', 'Dead', 'Cancelled'){terms} ORDER BY seq",
+        (since, until, *where.values()),
+    )
+    return [_job(row) for row in rows.fetchall()]
+
+
+def revive(connection: sqlite3.Connection, job: Job, object_id: int | None) -> bool:
+    """Put a job that has ended back into the queue, its attempts counted anew; whether it had ended."""
+    rows = connection.execute(
+        "UPDATE jobs SET state = ?, attempt = 0, not_before = 0, object = ?, exit_code = NULL, reason = '',"
+        " finished = NULL WHERE seq = ? AND state IN ('Succeeded', 'Dead', 'Cancelled') RETURNING seq",
+        (State.PENDING, object_id, job.seq),
+    ).fetchall()
+    if not rows:
+        return False
+    connection.execute("DELETE FROM job_outputs WHERE job = ?", (job.seq,))
+    _note(connection, job.seq, State.PENDING, 0, "replayed")
+    return True
+
+
+def handled(connection: sqlite3.Connection, service: str, object_id: int, bucket: str, key: str) -> bool:
+    """Whether a job of the service on this very version of an object exists, in whatever state."""
+    row = connection.execute(
+        "SELECT 1 FROM jobs WHERE bucket = ? AND key = ? AND service = ? AND object = ? LIMIT 1",
+        (bucket, key, service, object_id),
+    ).fetchone()
+    return row is not None
+
+
 def counts(connection: sqlite3.Connection) -> dict[str, int]:
     """How many jobs are in each state."""
     rows = connection.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall()

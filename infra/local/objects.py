@@ -132,8 +132,7 @@ class ObjectStore:
 
     def by_id(self, number: int) -> StoredObject | None:
         """One version, whether it is the current one or not."""
-        row = self.database.read.execute(f"{_SELECT} WHERE o.id = ?", (number,)).fetchone()
-        return None if row is None else object_of(row)
+        return self.version(self.database.read, number)
 
     def list(self, bucket: str, prefix: str = "", delimiter: str = "", after: str = "", limit: int = 1000) -> Page:
         """A page of what comes after `after` in the order of keys."""
@@ -204,6 +203,11 @@ class ObjectStore:
     def find(self, connection: sqlite3.Connection, bucket: str, key: str) -> StoredObject | None:
         """The object as this transaction sees it."""
         row = connection.execute(_CURRENT, (bucket, key)).fetchone()
+        return None if row is None else object_of(row)
+
+    def version(self, connection: sqlite3.Connection, number: int) -> StoredObject | None:
+        """One version as this transaction sees it, whether it is the current one or not."""
+        row = connection.execute(f"{_SELECT} WHERE o.id = ?", (number,)).fetchone()
         return None if row is None else object_of(row)
 
     def insert(

@@ -12,6 +12,7 @@ from infra.local.api.information import InformationRoutes
 from infra.local.api.invocation import InvocationRoutes
 from infra.local.api.logs import LogRoutes
 from infra.local.api.own import OwnRoutes
+from infra.local.api.replay import ReplayRoutes
 from infra.local.api.replies import empty
 from infra.local.api.services import ServiceRoutes
 from infra.local.engine import Engine
@@ -25,6 +26,7 @@ def make_app(engine: Engine, credentials: Credentials, *, s3_endpoint: str, regi
     invocation = InvocationRoutes(engine)
     logs = LogRoutes(engine)
     own = OwnRoutes(engine, data)
+    replay = ReplayRoutes(engine)
 
     def system(method: str, path: str, handler: Handler) -> Route:
         return Route(path, basic(credentials, handler), methods=[method])
@@ -50,6 +52,8 @@ def make_app(engine: Engine, credentials: Credentials, *, s3_endpoint: str, regi
             system("GET", "/dioscar/v1/jobs/{job}", own.job),
             system("POST", "/dioscar/v1/jobs/{job}/cancel", own.cancel),
             system("GET", "/dioscar/v1/jobs/{job}/log", own.log),
+            system("POST", "/dioscar/v1/jobs/{job}/replay", replay.job),
+            system("POST", "/dioscar/v1/replay", replay.many),
         ],
         exception_handlers={Exception: _internal_error},
     )

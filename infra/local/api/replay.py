@@ -1,0 +1,106 @@
+"""`/dioscar/v1/replay`: put work back into the queue."""
+
+import json
+import time
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from infra.local import jobs
+from infra.local.api.replies import json_reply
+from infra.local.engine import Engine
+from infra.local.jobs import State
+from infra.local.objects import StoreError
+from infra.local.replay import JobSpan, NothingToReplay, Replayer
+
+KNOWN = {
+    "jobs": {"service", "state", "since", "until"},
+    "objects": {"bucket", "prefix", "missing"},
+    "missing": set[str](),
+}
+ENDED = (State.SUCCEEDED, State.DEAD, State.CANCELLED)
+
+
+class ReplayRoutes:
+    """Replays over an engine; each answers how many jobs it put into the queue."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._replayer = Replayer(engine)
+
+    async def job(self, request: Request) -> Response:
+        """One job again."""
+        job = jobs.get(self._engine.database.read, request.path_params["job"])
+        if job is None:
+            return _refused("NoSuchJob", f'there is no job "{request.path_params["job"]}"', 404)
+        try:
+            await self._replayer.job(job)
+        except NothingToReplay as error:
+            return _refused("NothingToReplay", str(error), 409)
+        return json_reply({"replayed": 1})
+
+    async def many(self, request: Request) -> Response:
+        """`{"jobs": {"service", "state", "since", "until"}}`, `{"objects": {"bucket", "prefix", "missing"}}`, or
+        `{"missing": {}}` for every mailbox."""
+        try:
+            kind, options = _read(await request.body())
+            count = await self._replay(kind, options)
+        except ValueError as error:
+            return _refused("BadRequest", str(error), 400)
+        except StoreError as error:
+            return _refused(error.code, str(error), 404)
+        return json_reply({"replayed": count})
+
+    async def _replay(self, kind: str, options: dict[str, Any]) -> int:
+        if kind == "missing":
+            return await self._replayer.missing()
+        if kind == "objects":
+            return await self._replayer.objects(
+                _text(options, "bucket"), _text(options, "prefix", ""), missing=bool(options.get("missing", False))
+            )
+        state = _text(options, "state", State.DEAD)
+        if state not in ENDED:
+            raise ValueError(f'state: "{state}" is none that a job ends in; write one of {", ".join(ENDED)}')
+        return await self._replayer.span(
+            JobSpan(
+                _text(options, "service", ""),
+                state,
+                _number(options, "since", 0.0),
+                _number(options, "until", time.time() + 1),
+            )
+        )
+
+
+def _read(body: bytes) -> tuple[str, dict[str, Any]]:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict) or len(document) != 1 or next(iter(document)) not in KNOWN:
+        raise ValueError('the body must be {"jobs": {...}}, {"objects": {...}} or {"missing": {}}')
+    kind, options = next(iter(document.items()))
+    if not isinstance(options, dict):
+        raise ValueError(f"{kind}: is no object; write {{...}}")
+    for name in options:
+        if name not in KNOWN[kind]:
+            raise ValueError(f'{kind}: "{name}" is no key here; known are {", ".join(sorted(KNOWN[kind])) or "none"}')
+    return kind, options
+
+
+def _text(options: dict[str, Any], name: str, default: str | None = None) -> str:
+    value = options.get(name, default)
+    if not isinstance(value, str):
+        raise ValueError(f"{name}: is missing or no text; add it")
+    return value
+
+
+def _number(options: dict[str, Any], name: str, default: float) -> float:
+    value = options.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"{name}: {json.dumps(value)} is no time in Unix seconds")
+    return float(value)
+
+
+def _refused(kind: str, message: str, status: int) -> Response:
+    return json_reply({"error": {"type": kind, "message": message}}, status)

@@ -1,0 +1,106 @@
+"""Run again what has run or never did: one job, the dead of a time, objects below a prefix, what is missing."""
+
+import sqlite3
+from dataclasses import dataclass
+
+from infra.local import jobs
+from infra.local.engine import Engine
+from infra.local.jobs import Job, State
+
+BATCH = 500
+
+
+class NothingToReplay(Exception):  # noqa: N818 - an answer, not a defect
+    """What was asked for cannot run again; the message says why."""
+
+
+@dataclass(frozen=True)
+class JobSpan:
+    """Jobs that have ended: by service and state (the dead by default), made between two times in Unix seconds."""
+
+    service: str = ""
+    state: str = State.DEAD
+    since: float = 0.0
+    until: float = float("inf")
+
+
+class Replayer:
+    """Puts work back into the queue of an engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._database = engine.database
+        self._store = engine.store
+
+    async def job(self, job: Job) -> None:
+        """Run one job again, on the version of its event or, if that is gone, on the object as it is now."""
+        if not await self._database.write(lambda connection: self._revive(connection, job)):
+            raise NothingToReplay(f"{job.id} is {job.state} and has not ended; cancel it first")
+
+    async def span(self, span: JobSpan) -> int:
+        """Run jobs again; those whose object is gone stay as they are. Returns how many were put back."""
+        where = {name: value for name, value in (("service", span.service), ("state", span.state)) if value}
+        found = jobs.ended_between(self._database.read, where, span.since, span.until)
+        revived = 0
+        for start in range(0, len(found), BATCH):
+            some = found[start : start + BATCH]
+            revived += await self._database.write(lambda connection, some=some: self._revive_some(connection, some))  # type: ignore[misc]
+        return revived
+
+    async def objects(self, bucket: str, prefix: str = "", *, missing: bool = False) -> int:
+        """New jobs for the objects below `prefix`; with `missing`, only for those that no job has ever had.
+
+        Returns how many jobs were made. Raises NoSuchBucket.
+        """
+        keys = [key for key in self._store.keys(bucket, prefix) if not key.endswith("/")]
+        made = 0
+        for start in range(0, len(keys), BATCH):
+            some = keys[start : start + BATCH]
+            made += await self._database.write(
+                lambda connection, some=some: self._queue_some(connection, bucket, some, missing)  # type: ignore[misc]
+            )
+        return made
+
+    async def missing(self) -> int:
+        """New jobs for every object in a mailbox that no job has ever had: uploads from before a service, say."""
+        made = 0
+        for deployed in self._engine.services.all():
+            for entry in deployed.service.mailboxes:
+                made += await self.objects(entry.bucket, f"{entry.folder}/" if entry.folder else "", missing=True)
+        return made
+
+    def _revive(self, connection: sqlite3.Connection, job: Job) -> bool:
+        object_id = job.object
+        if object_id is not None:
+            kept = self._store.version(connection, object_id) or self._store.find(connection, job.bucket, job.key)
+            if kept is None:
+                raise NothingToReplay(f"{job.bucket}/{job.key}: the object is gone; upload it again")
+            object_id = kept.id
+        if not jobs.revive(connection, job, object_id):
+            return False
+        if object_id is not None:
+            self._store.pin(connection, object_id, job.id)
+        self._engine.wake(job.service)
+        return True
+
+    def _revive_some(self, connection: sqlite3.Connection, some: list[Job]) -> int:
+        revived = 0
+        for job in some:
+            try:
+                revived += self._revive(connection, job)
+            except NothingToReplay:
+                continue
+        return revived
+
+    def _queue_some(self, connection: sqlite3.Connection, bucket: str, keys: list[str], missing: bool) -> int:
+        made = 0
+        for key in keys:
+            stored = self._store.find(connection, bucket, key)
+            if stored is None:
+                continue
+            for deployed in self._engine.listening(connection, bucket, key):
+                if missing and jobs.handled(connection, deployed.name, stored.id, bucket, key):
+                    continue
+                self._engine.queue(connection, deployed, stored)
+                made += 1
+        return made
