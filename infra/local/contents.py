@@ -133,6 +133,7 @@ class Content:
     """The open contents of a blob, in memory or in a file, readable until closed whatever becomes of the blob."""
 
     def __init__(self, size: int, source: bytes | Path, executor: Executor) -> None:
+        self._descriptor = -1
         self.size = size
         self.data = source if isinstance(source, bytes) else None
         self._descriptor = -1 if isinstance(source, bytes) else os.open(source, os.O_RDONLY | FLAGS)
@@ -178,6 +179,9 @@ class Content:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
         self.close()
 
 

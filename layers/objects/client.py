@@ -115,10 +115,11 @@ class S3Client:
         query = {"list-type": "2", "encoding-type": "url", "prefix": prefix}
         while True:
             page = self._call("GET", bucket, "", _xml, query=query)
+            decoded = unquote_plus if _text(page, "EncodingType") == "url" else str
             for entry in page.iterfind("{*}Contents"):
                 yield ObjectInfo(
                     bucket,
-                    unquote_plus(_text(entry, "Key")),
+                    decoded(_text(entry, "Key")),
                     int(_text(entry, "Size")),
                     _text(entry, "ETag").strip('"'),
                     datetime.fromisoformat(_text(entry, "LastModified")),

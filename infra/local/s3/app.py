@@ -120,7 +120,7 @@ class S3App:
         if not await _settle(body, scope):
             response.headers["connection"] = "close"
         response.headers |= {"x-amz-request-id": request.id if request else "", "server": "DiOSCAR"}
-        await _answer(response, send, head=scope["method"] == "HEAD")
+        await _answer(response, body, send, head=scope["method"] == "HEAD")
 
     def close(self) -> None:
         """End what would go on for ever: the streams of those who listen to events."""
@@ -184,7 +184,7 @@ async def _settle(body: Body, scope: Mapping[str, Any]) -> bool:
         return False
 
 
-async def _answer(response: Response, send: Send, *, head: bool) -> None:
+async def _answer(response: Response, body: Body, send: Send, *, head: bool) -> None:
     stream = response.stream
     if response.content is not None:
         stream = _contents(response, response.content)
@@ -197,14 +197,20 @@ async def _answer(response: Response, send: Send, *, head: bool) -> None:
         await send({"type": "http.response.body", "body": b"" if head else response.body})
         return
     await send(start)
-    async with aclosing(stream) as open_stream:
-        async for block in open_stream:
-            try:
-                async with asyncio.timeout(TIMEOUT_S):
-                    await send({"type": "http.response.body", "body": block, "more_body": True})
-            except TimeoutError:
-                return  # the client takes nothing any more: cut it off
-    await send({"type": "http.response.body", "body": b""})
+    gone = asyncio.ensure_future(body.gone())
+    try:
+        async with aclosing(stream) as open_stream, asyncio.timeout(None) as patience:
+            async for block in open_stream:
+                patience.reschedule(asyncio.get_running_loop().time() + TIMEOUT_S)
+                await send({"type": "http.response.body", "body": block, "more_body": True})
+                patience.reschedule(None)
+                if gone.done():
+                    return
+        await send({"type": "http.response.body", "body": b""})
+    except TimeoutError:
+        return  # the client takes nothing any more: it is cut off
+    finally:
+        gone.cancel()
 
 
 async def _contents(response: Response, content: Content) -> AsyncGenerator[bytes, None]:

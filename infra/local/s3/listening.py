@@ -14,14 +14,14 @@ from functools import partial
 
 from events.notifications import Notification as Event
 from events.notifications import build
-from infra.local.s3.bodies import Body, ClientGone
 from infra.local.s3.buckets import find
 from infra.local.s3.errors import S3Error
 from infra.local.s3.handlers import S3
 from infra.local.s3.request import Request, Response
 from infra.local.stored import Notification, Origin, StoredObject
 
-ALIVE_S = 5.0
+ALIVE_S = 1.0
+"""A blank is sent so often, which is also how soon it is seen that a listener has gone."""
 WAITING = 10_000
 """Events that a listener may be behind; one who is further behind is cut off rather than told half of it."""
 
@@ -72,15 +72,14 @@ class Listening:
             raise S3Error("InvalidArgument", "A specified event is not supported for notifications.")
         listener = _Listener(request.bucket, wanted, asyncio.get_running_loop())
         self._listeners.add(listener)
-        return Response(200, {"content-type": "text/event-stream"}, stream=self._lines(listener, request.body))
+        return Response(200, {"content-type": "text/event-stream"}, stream=self._lines(listener))
 
     def close(self) -> None:
         """End every stream."""
         for one in tuple(self._listeners):
             one.tell(None)
 
-    async def _lines(self, listener: _Listener, body: Body) -> AsyncGenerator[bytes, None]:
-        gone = asyncio.ensure_future(_until_gone(body, listener))
+    async def _lines(self, listener: _Listener) -> AsyncGenerator[bytes, None]:
         try:
             yield b" "
             while True:
@@ -94,7 +93,6 @@ class Listening:
                 yield line
         finally:
             self._listeners.discard(listener)
-            gone.cancel()
 
 
 def event_of(stored: StoredObject, name: str, origin: Origin, region: str) -> Event:
@@ -114,9 +112,3 @@ def event_of(stored: StoredObject, name: str, origin: Origin, region: str) -> Ev
         user_agent=origin.user_agent,
         region=region,
     )
-
-
-async def _until_gone(body: Body, listener: _Listener) -> None:
-    with suppress(ClientGone):
-        await body.gone()
-    listener.tell(None)

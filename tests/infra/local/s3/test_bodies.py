@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from infra.local.contents import Content
 from infra.local.s3.chunked import SIGNED, SIGNED_TRAILER, UNSIGNED_TRAILER, ChunkDecoder
 from infra.local.s3.errors import S3Error
 from infra.local.s3.request import Signed
@@ -209,6 +210,27 @@ def test_slow_clients_hurt_nobody_and_leave_nothing(endpoint, put, s3):
         s3.put_object(Bucket="bodies", Key="quick", Body=b"x")
         assert time.perf_counter() - started < 2
     assert files_become(before)
+
+
+def test_a_reader_who_goes_is_not_read_for(endpoint, s3, put, monkeypatch):
+    reads = []
+    read = Content.read
+
+    async def counted(self, start, count):
+        reads.append(count)
+        return await read(self, start, count)
+
+    s3.put_object(Bucket="bodies", Key="large", Body=bytes(100_000_000))
+    monkeypatch.setattr(Content, "read", counted)
+    headers = signed("GET", "/bodies/large", endpoint)
+    text = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    with socket.create_connection(endpoint.address, timeout=10) as connection:
+        connection.sendall(f"GET /bodies/large HTTP/1.1\r\n{text}\r\n".encode())
+        connection.recv(1000)
+    s3.head_object(Bucket="bodies", Key="large")
+    time.sleep(0.3)
+
+    assert 0 < len(reads) < 50
 
 
 # aws-chunked
