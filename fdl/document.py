@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from fdl.errors import FdlError
 from fdl.folding import fold, sentence
-from fdl.model import Cluster, Part, Service, StorageProviders, service_from_entry
+from fdl.model import Service, service_from_entry
 from fdl.names import did_you_mean
+from fdl.parts import Cluster, Part, StorageProviders
 
 _TOP = ("functions", "storage_providers", "clusters")
 

@@ -7,8 +7,9 @@ from fdl.document import Document
 from fdl.engine import PREFIX
 from fdl.errors import FdlError
 from fdl.forward import VARIABLE, Rule, format_forward, parse_forward
-from fdl.model import Environment, Service, StorageIO
+from fdl.model import Service
 from fdl.names import check_bucket_name, check_service_name, mend_name
+from fdl.parts import Environment, StorageIO
 
 OWN_IMAGE = "dioscar-"
 """How the names of the project's own images begin; only these are moved to another registry or tag."""

@@ -2,7 +2,6 @@
 
 import io
 import json
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +12,12 @@ import click
 from infra.cli import embedded
 from infra.cli.cluster import data_option
 from infra.cli.demo import follow, report
+from infra.cli.demo.steps import Steps
+from infra.cli.demo.telling import tell
 from infra.cli.doctor import port_is_free
 from infra.cli.errors import DIOSCAR, CliError
 from infra.cli.objects import PART_SIZE
-from infra.cli.output import human_size, human_time, json_option, print_json, print_table
+from infra.cli.output import human_size, human_time, json_option, print_json
 from infra.cli.target import Target, store_errors, target
 
 HERE = Path(__file__).parents[3]
@@ -42,24 +43,23 @@ REQUEST = {"seed": 1, "duration_s": 20.0}
 def demo(file: Path | None, data: Path | None, folder: Path, as_json: bool) -> None:
     """See an observation become labelled frames: one made on the spot, or your own filterbank file."""
     began = time.monotonic()
-    steps = _Steps(silent=as_json)
-    with steps:
-        started, there = _cluster(embedded.data_folder(data), steps)
-        _deploy(there, steps)
-        folder.mkdir(parents=True, exist_ok=True)
-        truth = None
-        if file is None:
-            file, truth = _observe(there, folder, steps)
-        made = _classify(there, file, folder, steps)
+    steps = Steps(silent=as_json)
+    started, there = _cluster(embedded.data_folder(data), steps)
+    _deploy(there, steps)
+    folder.mkdir(parents=True, exist_ok=True)
+    truth = None
+    if file is None:
+        file, truth = _observe(there, folder, steps)
+    made = _classify(there, file, folder, steps)
     result = _result(file, made, truth)
     result["seconds"] = round(time.monotonic() - began, 3)
     if as_json:
         print_json(result)
     else:
-        _tell(result, folder, data, started=started)
+        tell(result, folder, data, started=started)
 
 
-def _cluster(data: Path, steps: "_Steps") -> tuple[bool, Target]:
+def _cluster(data: Path, steps: Steps) -> tuple[bool, Target]:
     """The cluster of the data folder, started where none runs, on free ports where the usual ones are taken."""
     with steps.step("cluster") as say:
         running = embedded.find(data)
@@ -72,7 +72,7 @@ def _cluster(data: Path, steps: "_Steps") -> tuple[bool, Target]:
         return started, target(str(data))
 
 
-def _deploy(there: Target, steps: "_Steps") -> None:
+def _deploy(there: Target, steps: Steps) -> None:
     from fdl.apply import apply, services_on
     from fdl.document import read_file
     from fdl.plan import plan
@@ -87,7 +87,7 @@ def _deploy(there: Target, steps: "_Steps") -> None:
         say(f"{FDL.name}: {new} deployed" if new else f"{FDL.name}: deployed already")
 
 
-def _observe(there: Target, folder: Path, steps: "_Steps") -> tuple[Path, Path]:
+def _observe(there: Target, folder: Path, steps: Steps) -> tuple[Path, Path]:
     """Have the twin make an observation; its file and the truth about it."""
     service, key = "pulsar-synthesise", "in/demo.json"
     with steps.step("observation") as say:
@@ -104,7 +104,7 @@ def _observe(there: Target, folder: Path, steps: "_Steps") -> tuple[Path, Path]:
         return observation, truth
 
 
-def _classify(there: Target, file: Path, folder: Path, steps: "_Steps") -> list[Path]:
+def _classify(there: Target, file: Path, folder: Path, steps: Steps) -> list[Path]:
     """Put a file into the chain's mailbox and follow it to the end; the files that came out."""
     first, second = "pulsar-preprocess", "pulsar-classify"
     key = f"in/{file.name}"
@@ -158,114 +158,3 @@ def _ending(files: list[Path], end: str) -> Path:
         if path.name.endswith(end):
             return path
     raise CliError(f"pulsar-classify wrote no file that ends with {end}")
-
-
-def _tell(result: Mapping[str, Any], folder: Path, data: Path | None, *, started: bool) -> None:
-    """Print the result as a person wants to read it, and where to go from here."""
-    frames, size = result["frames"], result["bytes"]
-    factor = size["file"] / max(size["kept"], 1)
-    click.echo(
-        f"\nKept {frames['kept']} of {frames['in']} frames, dropped {frames['dropped']}: "
-        f"{human_size(size['file'])} became {human_size(size['kept'])}, {factor:.0f} times less."
-    )
-    click.echo(", ".join(f"{count} {label}" for label, count in result["labels"].items() if count))
-    events = result["events"]
-    click.echo(f"\n{len(events)} pulse{'' if len(events) == 1 else 's'} found" + (":" if events else "."))
-    strongest = sorted(events, key=lambda event: -event["snr"])[:10]
-    if events:
-        rows = [
-            (
-                f"{event['time_s']:.3f} s",
-                f"{event['dm_pc_cm3']:.1f} pc/cm³",
-                f"{1000 * event['width_s']:.1f} ms",
-                f"{event['snr']:.1f}",
-            )
-            for event in sorted(strongest, key=lambda event: event["time_s"])
-        ]
-        print_table([">TIME", ">DM", ">WIDTH", ">S/N"], rows, empty="")
-    if len(events) > len(strongest):
-        click.echo(f"({len(events) - len(strongest)} weaker ones are in the summary)")
-    truth = result.get("truth")
-    if truth:
-        click.echo("\nFrames by their true label (rows) and the label given (columns):")
-        print_table(["", *(f">{label}" for label in truth["columns"])], truth["rows"], empty="")
-        found, every = truth["pulse_frames"]["found"], truth["pulse_frames"]["all"]
-        click.echo(
-            f"{100 * truth['exact']:.1f} % exactly right; {found} of {every} frames with a pulse are labelled so."
-        )
-    option = "" if data is None else f" --data {data}"
-    cluster = "" if data is None else f" --cluster {data}"
-    picture = next((path for path in result["files"] if path.endswith(".png")), None)
-    click.echo(f"\nDone in {human_time(result['seconds'])}. The files are in {folder}/" + (":" if picture else ""))
-    hints = {
-        picture or "": "the observation and what was found",
-        f"{DIOSCAR} jobs{cluster}": "what ran, and how long it took",
-        f"{DIOSCAR} ls -r pulsar-classify{cluster}": "all results, and how each came about (_runs)",
-        f"{DIOSCAR} demo YOUR.fil{option}": "the same with a file of yours",
-        f"{DIOSCAR} down{option}": "stop the cluster, which " + ("still runs" if started else "ran before"),
-    }
-    for hint, purpose in hints.items():
-        if hint:
-            click.echo(f"  {hint:44} {purpose}")
-
-
-class _Steps:
-    """What happens, a line for each step: live on a terminal, once it is done elsewhere."""
-
-    def __init__(self, *, silent: bool) -> None:
-        from rich.console import Console
-
-        self._silent = silent
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
-
-    def __enter__(self) -> "_Steps":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def step(self, name: str) -> "_Step":
-        """A step; what it says last stays."""
-        return _Step(self._console, name, silent=self._silent)
-
-    def watch(self, say: "_Step", doing: str) -> follow.Watch:
-        """Say how far a job has come."""
-
-        def look(job: Mapping[str, Any]) -> None:
-            progress = job.get("progress")
-            share = f", {100 * progress['done'] / progress['total']:.0f} %" if progress and progress["total"] else ""
-            again = f" (attempt {job['attempt']}: {job['reason']})" if job["state"] == "Retrying" else ""
-            say(f"{'waiting' if job['state'] == 'Pending' else doing}{share}{again}")
-
-        return look
-
-
-class _Step:
-    """One line with a spinner while it lasts."""
-
-    def __init__(self, console: Any, name: str, *, silent: bool) -> None:
-        from rich.status import Status
-
-        self._console = console
-        self._name = name
-        self._text = ""
-        self._silent = silent
-        self._status = None if silent or not console.is_terminal else Status("", console=console)
-
-    def __enter__(self) -> "_Step":
-        if self._status:
-            self._status.start()
-        self(" ")
-        return self
-
-    def __call__(self, text: str) -> None:
-        """Say how it goes."""
-        self._text = text
-        if self._status:
-            self._status.update(f"{self._name:18}{text}"[: shutil.get_terminal_size().columns - 3])
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if self._status:
-            self._status.stop()
-        if kind is None and not self._silent:
-            self._console.print(f"{self._name:20}{self._text}", markup=False)
