@@ -20,7 +20,8 @@ from infra.local.executors import Ended, Executor
 from infra.local.executors.process import ProcessExecutor
 from infra.local.executors.warm import WarmExecutor
 from infra.local.finishing import Finisher
-from infra.local.jobs import Job
+from infra.local.jobs import Job, State
+from infra.local.metrics import Metrics
 from infra.local.objects import PUT, ObjectStore, Origin, StoredObject
 from infra.local.services import Deployed, Services
 from infra.local.staging import Stager
@@ -64,6 +65,7 @@ class Engine:
         self._stager = Stager(database, store)
         self._finisher = Finisher(database, store)
         self._scratch = Scratch(data)
+        self.metrics = Metrics(lambda: jobs.open_counts(database.read))
         database.add_schema(jobs.SCHEMA)
         store.listeners.append(self._on_created)
 
@@ -117,6 +119,7 @@ class Engine:
                 workspace.create()
                 staged = await self._stager.stage_event(event, workspace)
                 ended = await self._executor(deployed).run(deployed, staged, timeout_s=deployed.settings.timeout_s)
+                self.metrics.called(deployed.name, ended.code)
                 self._scratch.learn(deployed.name, staged.size() if ended.code == Exit.DONE else None)
                 return await asyncio.to_thread(_reply, ended, staged)
             finally:
@@ -213,6 +216,8 @@ class Engine:
     def _on_service(self, name: str) -> None:
         self._warm.forget(name)
         self._scratch.forget(name)
+        if self.services.get(name) is None:
+            self.metrics.forget(name)
         self._dispatch(name)
 
     def _arm_all(self) -> None:
@@ -263,24 +268,30 @@ class Engine:
         workspace = self._scratch.workspace(job.service, job.id, self.log_path(job), size)
         self._workspaces[job.id] = workspace
         staged: Workspace | None = None
+        began = time.time()
         try:
             try:
                 if size <= SMALL:
                     staged = await self._stage(deployed, job, workspace)
                 async with self._slot(deployed), self._slots_free:
+                    began = time.time()
+                    if job.attempt == 0:
+                        self.metrics.waited(job.service, began - job.created)
                     self._write_later(lambda connection: jobs.start(connection, job))
                     staged = staged or await self._stage(deployed, job, workspace)
                     ended = await self._executor(deployed).run(deployed, staged, timeout_s=deployed.settings.timeout_s)
                 if ended.code == Exit.DONE:
                     produced = await self._finisher.succeed(deployed, job, staged, ended.run_key)
                     self._scratch.learn(deployed.name, produced)
+                    self.metrics.ended(job.service, State.SUCCEEDED, time.time() - began)
                     return
             except InputError as error:
                 ended = Ended(Exit.BAD_INPUT, "InputError", str(error))
             except (OSError, DatabaseError) as error:
                 ended = Ended(Exit.FAILED, type(error).__name__, f"the cluster could not store or stage it: {error}")
             self._scratch.learn(deployed.name, None)
-            due = await self._finisher.fail(job, ended, _reason(ended, workspace))
+            state, due = await self._finisher.fail(job, ended, _reason(ended, workspace))
+            self.metrics.ended(job.service, state, time.time() - began)
             if due is not None:
                 self._wake_at(job.service, due)
         finally:

@@ -87,8 +87,8 @@ class Finisher:
         for blob in blobs.values():
             self._store.blobs.discard(blob)
 
-    async def fail(self, job: Job, ended: Ended, reason: str) -> float | None:
-        """Record how an attempt ended; the time at which the job is to be tried again, if it is."""
+    async def fail(self, job: Job, ended: Ended, reason: str) -> tuple[State, float | None]:
+        """Record how an attempt ended; the job's new state, and when it is to be tried again, if it is."""
 
         def work(connection: sqlite3.Connection) -> State:
             if not jobs.is_open(connection, job):
@@ -100,9 +100,9 @@ class Finisher:
 
         state = await self._database.write(work)
         if state not in (State.PENDING, State.RETRYING):
-            return None
+            return state, None
         again = jobs.get(self._database.read, job.id)
-        return again.not_before if again else None
+        return state, again.not_before if again else None
 
     def _forwards(self, deployed: Deployed, job: Job, files: list[str]) -> list[Target]:
         """What the function's FORWARD sends on, with the metadata that tells where it came from."""

@@ -340,6 +340,15 @@ def counts(connection: sqlite3.Connection) -> dict[str, int]:
     return {str(state): int(number) for state, number in rows}
 
 
+def open_counts(connection: sqlite3.Connection) -> list[tuple[str, str, int]]:
+    """How many jobs of each service are open, by state."""
+    rows = connection.execute(
+        "SELECT service, state, count(*) FROM jobs INDEXED BY jobs_open"
+        " WHERE state IN ('Pending', 'Running', 'Retrying') GROUP BY service, state"
+    )
+    return [(str(service), str(state), int(count)) for service, state, count in rows.fetchall()]
+
+
 def delete(connection: sqlite3.Connection, job_id: str) -> bool:
     """Forget a finished job; whether there was one."""
     rows = connection.execute(

@@ -47,6 +47,7 @@ def make_app(engine: Engine, credentials: Credentials, *, s3_endpoint: str, regi
             system("DELETE", "/system/logs/{service}", logs.delete_all),
             system("GET", "/system/logs/{service}/{job}", logs.read),
             system("DELETE", "/system/logs/{service}/{job}", logs.delete),
+            system("GET", "/metrics", own.metrics),
             system("GET", "/dioscar/v1/status", own.status),
             system("GET", "/dioscar/v1/jobs", own.jobs),
             system("GET", "/dioscar/v1/jobs/{job}", own.job),

@@ -85,6 +85,10 @@ class OwnRoutes:
             }
         )
 
+    async def metrics(self, request: Request) -> Response:
+        """What Prometheus scrapes."""
+        return Response(self._engine.metrics.text(), media_type="text/plain; version=0.0.4")
+
     def _find(self, request: Request) -> Job | None:
         return jobs.get(self._engine.database.read, request.path_params["job"])
 

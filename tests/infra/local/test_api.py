@@ -332,6 +332,22 @@ def test_status_counts(cluster: Cluster):
     assert set(status["jobs"]) <= {"Pending", "Running", "Retrying", "Succeeded", "Failed", "Dead", "Cancelled"}
 
 
+def test_prometheus_is_told_of_jobs_and_calls(cluster: Cluster):
+    cluster.deploy("api-metrics", script="[ -s $INPUT_FILE_PATH ]", annotations={"dioscar/retries": "0"})
+    cluster.put("api-metrics", "in/good", b"x")
+    cluster.put("api-metrics", "in/bad", b"")
+    cluster.ended("api-metrics", 2)
+    cluster.run("api-metrics", b"x")
+    text = cluster.http.get(cluster.url("/metrics")).text
+    assert 'dioscar_attempts_total{service="api-metrics",state="Succeeded"} 1.0' in text
+    assert 'dioscar_attempts_total{service="api-metrics",state="Dead"} 1.0' in text
+    assert 'dioscar_calls_total{code="0",service="api-metrics"} 1.0' in text
+    assert 'dioscar_run_seconds_count{service="api-metrics"} 2.0' in text
+    assert requests.get(cluster.url("/metrics"), timeout=10).status_code == 401
+    cluster.http.delete(cluster.url("/system/services/api-metrics"))
+    assert 'service="api-metrics"' not in cluster.http.get(cluster.url("/metrics")).text
+
+
 def test_a_cancelled_job_stops_and_leaves_nothing(cluster: Cluster):
     cluster.deploy("api-cancel", script="sleep 60; touch $TMP_OUTPUT_DIR/x")
     job_id = cluster.invoke("job", "api-cancel", b"").headers["X-Dioscar-Job"]
