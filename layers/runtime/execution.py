@@ -220,13 +220,16 @@ def _named_source(invocation: Invocation, folder: Path) -> Path:
 
 def _outputs(folder: Path) -> list[Produced]:
     outputs = []
-    for path in sorted(folder.rglob("*")):
-        if path.is_symlink():
-            raise InputError(f"{path.name}: is a symbolic link; a function writes its outputs as files")
-        if path.is_file():
-            name = path.relative_to(folder).as_posix()
-            outputs.append(Produced(name, functions.sha256_of(path), path.stat().st_size))
-    return outputs
+    for place, folders, names in os.walk(folder):
+        for name in folders + names:
+            if Path(place, name).is_symlink():
+                raise InputError(f"{name}: is a symbolic link; a function writes its outputs as files")
+        for name in names:
+            path = Path(place, name)
+            outputs.append(
+                Produced(path.relative_to(folder).as_posix(), functions.sha256_of(path), path.stat().st_size)
+            )
+    return sorted(outputs, key=lambda output: output.path)
 
 
 def _reply(outputs: list[Produced], function: functions.Function) -> Produced:

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import uuid
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -89,9 +89,16 @@ def script_variables(
 
 def regular_files(folder: Path) -> list[str]:
     """The paths of all files below `folder`, relative to it, sorted."""
-    return sorted(
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and not path.is_symlink()
-    )
+    return sorted(_files(str(folder), ""))
+
+
+def _files(folder: str, below: str) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _files(entry.path, f"{below}{entry.name}/")
+            elif entry.is_file(follow_symlinks=False):
+                yield below + entry.name
 
 
 def encode_reply(folder: Path, files: Iterable[str]) -> bytes:
