@@ -11,7 +11,18 @@ from typing import Any
 from infra.local.blobs import Content, blocks
 from infra.local.multipart import Uploads
 from infra.local.objects import ObjectStore
-from infra.local.s3 import buckets, configuration, deletion, listing, multipart, notifications, objects, tagging
+from infra.local.s3 import (
+    buckets,
+    configuration,
+    cors,
+    deletion,
+    listing,
+    multipart,
+    notifications,
+    objects,
+    posting,
+    tagging,
+)
 from infra.local.s3.authentication import Secrets, authenticate
 from infra.local.s3.bodies import TIMEOUT_S, Body, ClientGone, Receive
 from infra.local.s3.errors import S3Error, as_s3, error_document
@@ -120,6 +131,7 @@ class S3App:
         if not await _settle(body, scope):
             response.headers["connection"] = "close"
         response.headers |= {"x-amz-request-id": request.id if request else "", "server": "DiOSCAR"}
+        response.headers |= cors.allowed(request.headers if request else {})
         await _answer(response, body, send, head=scope["method"] == "HEAD")
 
     def close(self) -> None:
@@ -127,6 +139,10 @@ class S3App:
         self._listening.close()
 
     async def _respond(self, request: Request) -> Response:
+        if cors.is_preflight(request.method, request.headers):
+            return cors.preflight(request.headers)
+        if posting.is_form(request):
+            return await posting.post_object(self._s3, request, self._secrets, self._clock())
         listens = request.method == "GET" and not request.key and LISTEN in request.query
         handler = self._listening.listen if listens else _handler(request)
         authenticate(request, self._secrets, self._clock())

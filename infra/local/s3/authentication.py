@@ -83,7 +83,7 @@ def authenticate(request: Request, secrets: Secrets, now: datetime) -> None:
         raise S3Error("InvalidRequest", f"The authorization mechanism is not supported. Please use {sigv4.ALGORITHM}.")
     else:
         raise S3Error("AccessDenied")
-    secret = _secret(secrets, claim.access_key)
+    secret = secret_of(secrets, claim.access_key)
     texts = (
         sigv4.string_to_sign(claim.moment, claim.scope, canonical) for canonical in _canonical_requests(request, claim)
     )
@@ -100,7 +100,7 @@ def _from_header(request: Request, authorization: str, now: datetime) -> _Claim:
         fields[name] = value
     if not {"Credential", "SignedHeaders", "Signature"} <= fields.keys():
         raise S3Error("AuthorizationHeaderMalformed", "Credential, SignedHeaders and Signature are required.")
-    access_key, scope = _credential(fields["Credential"], "AuthorizationHeaderMalformed")
+    access_key, scope = credential(fields["Credential"], "AuthorizationHeaderMalformed")
     moment, time = _date(request)
     if abs(now - time) > SKEW:
         raise S3Error("RequestTimeTooSkewed")
@@ -119,7 +119,7 @@ def _from_query(request: Request, now: datetime) -> _Claim:
     query = {name.lower(): value for name, value in request.query.items() if name.lower() in QUERY}
     if len(query) < len(QUERY) or query["x-amz-algorithm"] != sigv4.ALGORITHM:
         raise S3Error(malformed, f"Query-string authentication needs {sigv4.ALGORITHM} with all its parameters.")
-    access_key, scope = _credential(query["x-amz-credential"], malformed)
+    access_key, scope = credential(query["x-amz-credential"], malformed)
     moment = query["x-amz-date"]
     time = _parsed(moment)
     expires = query["x-amz-expires"]
@@ -144,7 +144,7 @@ def _second(request: Request, secrets: Secrets, now: datetime) -> None:
         raise S3Error("AccessDenied", "Query-string authentication requires the Signature, Expires and AWSAccessKeyId.")
     if now.timestamp() > int(expires):
         raise S3Error("AccessDenied", "Request has expired")
-    secret = _secret(secrets, access_key)
+    secret = secret_of(secrets, access_key)
     _hoist(request)
     headers = request.headers
     amz = "".join(f"{name}:{headers[name]}\n" for name in sorted(headers) if name.startswith("x-amz-"))
@@ -173,14 +173,16 @@ def _canonical_requests(request: Request, claim: _Claim) -> Iterator[str]:
         yield sigv4.canonical_request(request.method, path, query, chosen, claim.payload)
 
 
-def _secret(secrets: Secrets, access_key: str) -> str:
+def secret_of(secrets: Secrets, access_key: str) -> str:
+    """The secret of an access key, which must be known."""
     secret = secrets(access_key)
     if secret is None:
         raise S3Error("InvalidAccessKeyId")
     return secret
 
 
-def _credential(value: str, code: str) -> tuple[str, Scope]:
+def credential(value: str, code: str) -> tuple[str, Scope]:
+    """The access key and the scope in a credential; `code` is the error if it is none."""
     parts = value.rsplit("/", 4)
     if len(parts) != 5 or parts[3:] != ["s3", "aws4_request"]:
         raise S3Error(code, 'The credential must be "ACCESS-KEY/YYYYMMDD/REGION/s3/aws4_request".')

@@ -1,7 +1,7 @@
 """The body of a request, block by block: never more of it in memory than one block, never waited for without end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Protocol
 
 from infra.local.s3.errors import S3Error
@@ -37,7 +37,7 @@ class Body:
         self.started = False
         self.decoder: Decoder | None = None
 
-    async def blocks(self) -> AsyncIterator[bytes]:
+    async def blocks(self) -> AsyncGenerator[bytes, None]:
         """The payload, without the framing that `decoder` knows.
 
         Raises:
