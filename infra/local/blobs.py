@@ -10,9 +10,9 @@ import errno
 import os
 import sqlite3
 import stat
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -50,6 +50,8 @@ class Blobs:
         database.add_schema(SCHEMA)
         newest = database.read.execute("SELECT max(id) FROM blobs").fetchone()[0] or 0
         self._folder = Folder(root, newest)
+        self._holders = 0
+        self._late: list[int] = []
 
     def writer(self, digests: Sequence[Digest] = ()) -> "BlobWriter":
         """A stream into a new blob; `digests` are fed with everything that goes through."""
@@ -136,6 +138,19 @@ class Blobs:
                         self._remove(number)
         return removed
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Within a `with`, no file is removed; what has to go goes afterwards."""
+        self._holders += 1
+        try:
+            yield
+        finally:
+            self._holders -= 1
+            if not self._holders:
+                late, self._late = self._late, []
+                for number in late:
+                    self._remove(number)
+
     def close(self) -> None:
         """Finish what the threads are doing."""
         self._pool.shutdown()
@@ -175,6 +190,9 @@ class Blobs:
         return Blob(number, size, "", digest.hexdigest())
 
     def _remove(self, number: int) -> None:
+        if self._holders:
+            self._late.append(number)
+            return
         with suppress(RuntimeError):  # closing: the next start removes it
             self._pool.submit(self._folder.path(number).unlink, missing_ok=True)
 

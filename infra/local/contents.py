@@ -37,6 +37,11 @@ class Blob:
     data: bytes | None = field(default=None, repr=False)
 
 
+def place(number: int) -> str:
+    """The path of a blob's file below the folder."""
+    return f"{(number >> 20 ^ number) & 0xFF:02x}/{number:016x}"
+
+
 class Folder:
     """Files named by numbers that rise with time and are never used twice, so that a copy of the folder stays true."""
 
@@ -48,7 +53,7 @@ class Folder:
 
     def path(self, number: int) -> Path:
         """Where the file of this number stands."""
-        return self.root / f"{(number >> 20 ^ number) & 0xFF:02x}" / f"{number:016x}"
+        return self.root / place(number)
 
     def next(self) -> int:
         """A number for new contents; `first` and what is below it were given by earlier processes."""

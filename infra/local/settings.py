@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 REGION = "us-east-1"
+CREDENTIALS = "credentials.json"
 _NAMES = {
     "oscar_username": "OSCAR_USERNAME",
     "oscar_password": "OSCAR_PASSWORD",
@@ -49,7 +50,7 @@ class Address:
 
 def credentials(data: Path, environ: Mapping[str, str]) -> Credentials:
     """Those of the environment (the names are the real server's), else those kept in `data`, else new ones, kept."""
-    path = data / "credentials.json"
+    path = data / CREDENTIALS
     kept: dict[str, str] = {}
     if path.is_file():
         kept = json.loads(path.read_text(encoding="utf-8"))

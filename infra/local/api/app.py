@@ -55,6 +55,7 @@ def make_app(engine: Engine, credentials: Credentials, *, s3_endpoint: str, regi
             system("GET", "/dioscar/v1/jobs/{job}/log", own.log),
             system("POST", "/dioscar/v1/jobs/{job}/replay", replay.job),
             system("POST", "/dioscar/v1/replay", replay.many),
+            system("POST", "/dioscar/v1/backup", own.backup),
         ],
         exception_handlers={Exception: _internal_error},
     )

@@ -1,8 +1,10 @@
 """`/dioscar/v1`: what OSCAR has no route for."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from starlette.responses import Response, StreamingResponse
 
 from infra.local import jobs
 from infra.local.api.replies import json_reply
+from infra.local.backup import BackupError, back_up
 from infra.local.engine import Engine
 from infra.local.jobs import OPEN, Job, State
 
@@ -84,6 +87,21 @@ class OwnRoutes:
                 "workers": self._engine.workers(),
             }
         )
+
+    async def backup(self, request: Request) -> Response:
+        """Copy the cluster, while it runs, to the folder in `{"to": PATH}` on its own machine."""
+        try:
+            document = json.loads(await request.body())
+            target = Path(document["to"])
+        except (ValueError, KeyError, TypeError):
+            return _refused('the body must be {"to": "/a/new/folder"}', 400)
+        try:
+            made = await back_up(self._data, self._engine.database, self._engine.store.blobs, target)
+        except BackupError as error:
+            return _refused(str(error), 400)
+        except OSError as error:
+            return _refused(f"{target}: the copy was given up ({error.strerror}); nothing of it was kept", 507)
+        return json_reply(asdict(made))
 
     async def metrics(self, request: Request) -> Response:
         """What Prometheus scrapes."""

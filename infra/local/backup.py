@@ -1,0 +1,86 @@
+"""A copy of a running cluster, consistent in itself: the database as of one moment, and the blobs that it names."""
+
+import asyncio
+import shutil
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.local.blobs import Blobs
+from infra.local.contents import place
+from infra.local.database import Database
+from infra.local.settings import CREDENTIALS
+
+DATABASE = "dioscar.db"
+BLOBS = "blobs"
+
+
+class BackupError(Exception):
+    """The copy cannot be made there; the message says why."""
+
+
+@dataclass(frozen=True)
+class Backup:
+    """What was copied; blobs on the same disk are linked and take no room until the original goes."""
+
+    objects: int
+    blobs: int
+    bytes: int
+
+
+async def back_up(data: Path, database: Database, blobs: Blobs, target: Path) -> Backup:
+    """Copy a cluster that runs into the new folder `target`, which `dioscar up --data` can serve.
+
+    Raises BackupError where the folder is there already or cannot be made, and OSError where the disk refuses.
+    """
+    if not target.is_absolute():
+        raise BackupError(f"{target}: is no absolute path; write one")
+    try:
+        target.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        raise BackupError(f"{target}: is there already; name a new folder") from None
+    except OSError as error:
+        raise BackupError(f"{target}: cannot be made ({error.strerror}); name another folder") from None
+    try:
+        with blobs.held():
+            await asyncio.to_thread(_copy_database, database.path, target / DATABASE)
+            return await asyncio.to_thread(_copy_blobs, data, target)
+    except BaseException:
+        await asyncio.to_thread(shutil.rmtree, target, ignore_errors=True)
+        raise
+
+
+def _copy_database(source: Path, target: Path) -> None:
+    reading, writing = sqlite3.connect(source), sqlite3.connect(target)
+    try:
+        reading.backup(writing, pages=-1)
+        writing.execute("PRAGMA journal_mode = DELETE")
+    finally:
+        reading.close()
+        writing.close()
+
+
+def _copy_blobs(data: Path, target: Path) -> Backup:
+    """The files that the copied database names, its credentials, and what jobs printed."""
+    connection = sqlite3.connect(target / DATABASE)
+    try:
+        objects = connection.execute("SELECT count(*) FROM objects WHERE current = 1").fetchone()[0]
+        rows = connection.execute("SELECT id, size FROM blobs WHERE data IS NULL").fetchall()
+    finally:
+        connection.close()
+    for number, _ in rows:
+        name = place(number)
+        (target / BLOBS / name).parent.mkdir(parents=True, exist_ok=True)
+        _link(data / BLOBS / name, target / BLOBS / name)
+    shutil.copy2(data / CREDENTIALS, target / CREDENTIALS)
+    if (data / "logs").is_dir():
+        shutil.copytree(data / "logs", target / "logs")
+    return Backup(objects, len(rows), sum(size for _, size in rows))
+
+
+def _link(source: Path, target: Path) -> None:
+    """Blobs never change, so a second name is a copy; on another disk it has to be a real one."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copy2(source, target)
