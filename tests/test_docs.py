@@ -57,12 +57,15 @@ def test_the_version_is_the_same_everywhere() -> None:
 
 
 def test_every_dependency_is_pinned() -> None:
-    pinned = {line.partition("==")[0].lower() for line in (ROOT / "infra/constraints.txt").read_text().splitlines()}
+    pinned = {
+        line.partition("==")[0].lower().replace("_", "-")
+        for line in (ROOT / "infra/constraints.txt").read_text().splitlines()
+    }
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [
         *project["dependencies"],
         *(name for extra in project["optional-dependencies"].values() for name in extra),
     ]
     for requirement in wanted:
-        name = re.split(r"[<>=!~ \[]", requirement)[0].lower()
+        name = re.split(r"[<>=!~ \[]", requirement)[0].lower().replace("_", "-")
         assert name in pinned, f"{name} has no line in infra/constraints.txt"
