@@ -1,5 +1,6 @@
 """Stage out: a run's outputs, its forwards, the jobs they trigger and its own end, in one transaction."""
 
+import asyncio
 import mimetypes
 import sqlite3
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from layers.runtime.forward import Forward, forwards, next_hop, parse_forward
 from layers.runtime.storage import Output
 from layers.runtime.supervisor import regular_files
 
+MOST_FILES = 10_000
+"""Files of one run that are stored: each is a row, and all rows are one transaction, for which everybody waits."""
 CREATED = "s3:ObjectCreated:Put"
 Target = tuple[str, str, str, Mapping[str, str]]
 """A file of the run, the bucket and key that it becomes, and its metadata."""
@@ -33,9 +36,11 @@ class Finisher:
     async def succeed(self, deployed: Deployed, job: Job, workspace: Workspace, run_key: str) -> int:
         """Store what the run made, all of it with everything that follows from it, or nothing; returns its bytes.
 
-        Raises InputError where a forward cannot be delivered.
+        Raises InputError where a forward cannot be delivered, or where there are too many files.
         """
-        files = regular_files(workspace.produced)
+        files = regular_files(workspace.produced) if workspace.produced.is_dir() else []
+        if len(files) > MOST_FILES:
+            raise InputError(f"left {len(files)} files, more than {MOST_FILES}; write one archive (HDF5, tar) instead")
         targets: list[Target] = [
             (path, output.bucket, output.key(path), {})
             for output in _outputs(deployed)
@@ -43,7 +48,9 @@ class Finisher:
         ]
         targets += self._forwards(deployed, job, files)
         blobs: dict[str, Blob] = {}
-        for path in dict.fromkeys(path for path, *_ in targets):
+        for index, path in enumerate(dict.fromkeys(path for path, *_ in targets)):
+            if index % 100 == 99:
+                await asyncio.sleep(0)  # small files are stored without waiting for anything: let others have a turn
             blobs[path] = await self._store.ingest(workspace.produced / path)
         origin = Origin(principal=deployed.name)
 

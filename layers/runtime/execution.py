@@ -226,6 +226,8 @@ def _outputs(folder: Path) -> list[Produced]:
                 raise InputError(f"{name}: is a symbolic link; a function writes its outputs as files")
         for name in names:
             path = Path(place, name)
+            if not path.is_file():
+                raise InputError(f"{name}: is no regular file; a function writes its outputs as files")
             outputs.append(
                 Produced(path.relative_to(folder).as_posix(), functions.sha256_of(path), path.stat().st_size)
             )
