@@ -80,6 +80,14 @@ class Target:
 
     def get(self, path: str, *, stream: bool = False, **query: Any) -> "requests.Response":
         """The reply to a GET. Raises CliError or ClusterError where it is no success."""
+        wanted = {name: value for name, value in query.items() if value is not None}
+        return self._ask("GET", path, None if stream else TIMEOUT_S, params=wanted, stream=stream)
+
+    def post(self, path: str, body: Mapping[str, Any] | None = None) -> "requests.Response":
+        """The reply to a POST of JSON, however long it takes. Raises as `get` does."""
+        return self._ask("POST", path, None, json=body)
+
+    def _ask(self, method: str, path: str, patience_s: float | None, **options: Any) -> "requests.Response":
         import requests
 
         from fdl.apply import sentences
@@ -87,17 +95,19 @@ class Target:
         endpoint = self.endpoint
         headers = {"Authorization": f"Bearer {endpoint.oidc_token}"} if endpoint.oidc_token else {}
         with sentences(self.url):
-            reply = requests.get(
+            reply = requests.request(
+                method,
                 self.url + path,
-                params={name: value for name, value in query.items() if value is not None},
                 auth=None if endpoint.oidc_token else (endpoint.user, endpoint.password),
                 headers=headers,
                 verify=endpoint.verify,
-                timeout=(10, None if stream else TIMEOUT_S),
-                stream=stream,
+                timeout=(10, patience_s),
+                **options,
             )
             if reply.status_code == 404:
                 raise CliError(_message(reply) or f"{self.url}: has no {path}", Exit.NOT_FOUND)
+            if reply.status_code >= 400 and reply.status_code != 401 and _message(reply):
+                raise CliError(_message(reply))
             reply.raise_for_status()
             return reply
 
