@@ -22,6 +22,7 @@ T = TypeVar("T")
 ROOT = Path(__file__).parent.parent
 FUNCTION_SCRIPT = (ROOT / "fdl" / "function.sh").read_text()
 TWIN = ROOT / "tests" / "contract" / "twin"
+COMMAND = (sys.executable, "-P", "-m", "infra.local")
 PATIENCE_S = 60.0
 
 
@@ -39,8 +40,9 @@ def eventually(look: Callable[[], T | None], patience_s: float = PATIENCE_S, wha
 class Cluster:
     """One data folder, and the process that serves it."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, *options: str) -> None:
         self.data = data
+        self.options = options
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -49,18 +51,7 @@ class Cluster:
         environ = {**os.environ, "PYTHONPATH": str(TWIN)}
         with (self.data / "cluster.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "infra.local",
-                    "--data",
-                    str(self.data),
-                    "--api",
-                    "127.0.0.1:0",
-                    "--s3",
-                    "127.0.0.1:0",
-                ],
+                [*COMMAND, "--data", str(self.data), "--api", "127.0.0.1:0", "--s3", "127.0.0.1:0", *self.options],
                 env=environ,
                 stdout=log,
                 stderr=log,
@@ -177,9 +168,9 @@ class Cluster:
 
 
 @contextmanager
-def running_cluster(data: Path) -> Iterator[Cluster]:
+def running_cluster(data: Path, *options: str) -> Iterator[Cluster]:
     """A cluster for the length of a `with`."""
-    cluster = Cluster(data)
+    cluster = Cluster(data, *options)
     cluster.start()
     try:
         yield cluster

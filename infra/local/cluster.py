@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -22,6 +21,7 @@ from infra.local.api.app import make_app
 from infra.local.blobs import Blobs
 from infra.local.database import Database
 from infra.local.engine import Engine
+from infra.local.logs import Format, configure
 from infra.local.objects import ObjectStore
 from infra.local.s3.app import S3App
 from infra.local.services import Services
@@ -39,6 +39,7 @@ class ClusterSettings:
     api: Address
     s3: Address
     s3_advertise: str = ""
+    log_format: Format = "text"
 
 
 class ClusterError(Exception):
@@ -47,7 +48,7 @@ class ClusterError(Exception):
 
 def serve(settings: ClusterSettings, environ: Mapping[str, str] = os.environ) -> None:
     """Run a cluster until SIGTERM or SIGINT, then drain and stop. Raises ClusterError or DatabaseError."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configure(settings.log_format)
     settings.data.mkdir(parents=True, exist_ok=True)
     with (
         _listen(settings.api) as api,

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
 import sqlite3
@@ -33,6 +34,9 @@ from layers.runtime.supervisor import encode_reply, regular_files
 DRAIN_S = 10.0
 AHEAD = 8
 """Jobs that are staged or stored beside those that run: a slot is for running, not for waiting on a disk."""
+
+
+log = logging.getLogger("dioscar.jobs")
 
 
 @dataclass(frozen=True)
@@ -292,6 +296,14 @@ class Engine:
             self._scratch.learn(deployed.name, None)
             state, due = await self._finisher.fail(job, ended, _reason(ended, workspace))
             self.metrics.ended(job.service, state, time.time() - began)
+            facts = {
+                "job": job.id,
+                "service": job.service,
+                "key": job.key,
+                "state": str(state),
+                "exit_code": ended.code,
+            }
+            log.warning("job %s is %s: %s", job.id, state, _reason(ended, workspace), extra=facts)
             if due is not None:
                 self._wake_at(job.service, due)
         finally:
