@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fdl.errors import quoted
 from fdl.names import did_you_mean
 
 PREFIX = "dioscar/"
@@ -34,7 +35,7 @@ def engine_settings(annotations: Mapping[str, str]) -> EngineSettings:
     executor = values.get("executor")
     if executor is not None and executor not in EXECUTORS:
         mend = did_you_mean(executor, EXECUTORS) or EXECUTORS[0]
-        raise ValueError(f'dioscar/executor: "{executor}" is none of {", ".join(EXECUTORS)}; write "{mend}"')
+        raise ValueError(f'dioscar/executor: {quoted(executor)} is none of {", ".join(EXECUTORS)}; write "{mend}"')
     return EngineSettings(
         retries=_whole("retries", values.get("retries", "3"), least=0),
         timeout_s=_whole("timeout", values["timeout"], least=1) if "timeout" in values else None,
@@ -58,4 +59,4 @@ def _whole(name: str, text: str, *, least: int) -> int:
     if text.isascii() and text.isdecimal() and int(text) >= least:
         return int(text)
     mend = "".join(character for character in text if character in "0123456789").lstrip("0") or str(max(3, least))
-    raise ValueError(f'dioscar/{name}: "{text}" is no whole number from {least} up; write "{mend}"')
+    raise ValueError(f'dioscar/{name}: {quoted(text)} is no whole number from {least} up; write "{mend}"')

@@ -1,4 +1,28 @@
-"""The one error family of the room."""
+"""The one error family of the room, and how its sentences quote what somebody else wrote."""
+
+import json
+
+LONGEST_QUOTE = 80
+
+
+def quoted(value: object) -> str:
+    """A value as JSON, in a length that a sentence bears.
+
+    >>> quoted("4GB"), quoted(True), quoted("two\\nlines")
+    ('"4GB"', 'true', '"two\\\\nlines"')
+    """
+    try:
+        text = json.dumps(value, default=str, ensure_ascii=False)
+    except (ValueError, RecursionError):  # a value that holds itself, or a thousand others
+        text = f"a nested {type(value).__name__}"
+    return text if len(text) <= LONGEST_QUOTE else f"{text[: LONGEST_QUOTE - 4]}...{text[-1]}"
+
+
+def printable(text: str) -> str:
+    """The text on one line: what no terminal or log should get is escaped."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )
 
 
 class FdlError(Exception):
@@ -11,7 +35,7 @@ class FdlError(Exception):
         self.problem = problem
         self.field = field
         self.file = file
-        super().__init__(": ".join(part for part in (file, field, problem) if part))
+        super().__init__(printable(": ".join(part for part in (file, field, problem) if part)))
 
     def below(self, field: str, file: str = "") -> "FdlError":
         """The same complaint, seen from the file that holds the part it is about."""

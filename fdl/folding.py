@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from fdl.errors import FdlError, PlacedError
+from fdl.errors import FdlError, PlacedError, quoted
 from fdl.names import did_you_mean
 
 
@@ -121,19 +121,14 @@ def _problem(error: Any) -> str:
         return "is empty; fill it in"
     if kind == "literal_error":
         choices = error["ctx"]["expected"].replace("'", '"').replace(" or ", ", ")
-        return f"{_shown(value)} is none of {choices}; write one of them"
+        return f"{quoted(value)} is none of {choices}; write one of them"
     wanted = _EXPECTED.get(kind)
     if wanted == "text" and isinstance(value, int | float):
-        return f'{_shown(value)} is no text; write "{_shown(value)}"'
+        return f'{quoted(value)} is no text; write "{quoted(value)}"'
     if wanted == "text":
-        return f"{_shown(value)} is no text; write text"
+        return f"{quoted(value)} is no text; write text"
     if wanted == "true or false":
-        return f"{_shown(value)} is neither true nor false; write one of them, without quotes"
+        return f"{quoted(value)} is neither true nor false; write one of them, without quotes"
     if wanted:
-        return f"{_shown(value)} is no {wanted}; write a {wanted}"
-    return f"{_shown(value)}: {error['msg']}"
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value, default=str, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "..."
+        return f"{quoted(value)} is no {wanted}; write a {wanted}"
+    return f"{quoted(value)}: {error['msg']}"

@@ -7,6 +7,8 @@ can be checked without what functions need; the grammar is small enough to stand
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from fdl.errors import quoted
+
 VARIABLE = "FORWARD"
 
 
@@ -36,7 +38,7 @@ def parse_forward(text: str) -> tuple[Rule, ...]:
         bucket, _, folder = target.strip("/").partition("/")
         folder = folder.strip("/")
         if not (pattern and arrow and bucket and folder):
-            raise ValueError(f'"{part}" is no rule; write "<glob> -> <bucket>/<folder>"')
+            raise ValueError(f'{quoted(part)} is no rule; write "<glob> -> <bucket>/<folder>"')
         rules.append(Rule(pattern, bucket, folder))
     return tuple(rules)
 

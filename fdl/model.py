@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from fdl.engine import EngineSettings, engine_settings
-from fdl.errors import FdlError, PlacedError
+from fdl.errors import FdlError, PlacedError, quoted
 from fdl.folding import fold, sentence
 from fdl.names import check_bucket_name, check_service_name, did_you_mean
 from fdl.parts import (
@@ -69,12 +69,27 @@ def dumps(value: Any) -> str:
 
 
 def _service(value: Any, *, strict: bool) -> "Service":
-    folded = fold(Service, value, strict=strict)
+    folded = fold(Service, _whole_characters(value, strict=strict), strict=strict)
     try:
         return Service.model_validate(folded, context={"strict": strict})
     except ValidationError as error:
         field, problem = sentence(error.errors(include_url=False)[0])
         raise FdlError(problem, field=field) from None
+
+
+def _whole_characters(value: Any, *, strict: bool) -> Any:
+    """The value with halves of surrogate pairs replaced, as Go's decoder does; a person hears of them instead."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=str, skipkeys=True)
+    except (ValueError, RecursionError):
+        raise FdlError("holds a value within a value without end; remove it") from None
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        if strict:
+            raise FdlError("holds half a character (a lone surrogate); write the whole one") from None
+        return json.loads(text.encode("utf-8", "replace"))
+    return value
 
 
 class Service(Part):
@@ -209,7 +224,7 @@ def _choose(value: str, choices: tuple[str, ...], otherwise: str, info: Validati
     if value in choices or not is_strict(info):
         return value if value in choices else otherwise
     mend = did_you_mean(value, choices) or choices[0]
-    raise ValueError(f'"{value}" is none of {", ".join(choices)}; write "{mend}"')
+    raise ValueError(f'{quoted(value)} is none of {", ".join(choices)}; write "{mend}"')
 
 
 def _with_path(entry: StorageIO, service: str, side: str, index: int) -> StorageIO:
@@ -219,7 +234,7 @@ def _with_path(entry: StorageIO, service: str, side: str, index: int) -> Storage
         mend = did_you_mean(entry.provider_type, known) or "minio"
         raise PlacedError(
             f"[{index}].storage_provider",
-            f'"{entry.storage_provider}" is an unrecognized {side} (valid ones are '
+            f"{quoted(entry.storage_provider)} is an unrecognized {side} (valid ones are "
             f'{", ".join(known)}); write "{mend}.{entry.provider_id}"',
         )
     path = entry.path.strip(" /")
@@ -235,5 +250,7 @@ def _with_path(entry: StorageIO, service: str, side: str, index: int) -> Storage
         except ValueError as error:
             raise PlacedError(f"[{index}].path", error) from None
         if any(part in ("", ".", "..") for part in folder.split("/")):
-            raise PlacedError(f"[{index}].path", f'"{path}" has an empty or dotted folder; write "{bucket}/{default}"')
+            raise PlacedError(
+                f"[{index}].path", f'{quoted(path)} has an empty or dotted folder; write "{bucket}/{default}"'
+            )
     return entry.model_copy(update={"path": path})

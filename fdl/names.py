@@ -9,6 +9,8 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from fdl.errors import quoted
+
 SERVICE_NAME_MAX = 39
 """OSCAR's limit: Knative adds a suffix to the name, and both must fit into a DNS label."""
 
@@ -24,7 +26,7 @@ def check_service_name(name: str) -> str:
     if _LABEL.fullmatch(name) and len(name) <= SERVICE_NAME_MAX:
         return name
     raise ValueError(
-        f'"{name}" is no service name (at most {SERVICE_NAME_MAX} lowercase letters, digits and "-", '
+        f'{quoted(name)} is no service name (at most {SERVICE_NAME_MAX} lowercase letters, digits and "-", '
         f'the first a letter, the last no "-"); write "{mend_name(name)}"'
     )
 
@@ -34,7 +36,8 @@ def check_bucket_name(name: str) -> str:
     if _BUCKET.fullmatch(name) and ".." not in name and not re.fullmatch(r"\d+(\.\d+){3}", name):
         return name
     raise ValueError(
-        f'"{name}" is no bucket name (3 to 63 lowercase letters, digits, "-" and "."); write "{_mend_bucket(name)}"'
+        f'{quoted(name)} is no bucket name (3 to 63 lowercase letters, digits, "-" and "."); '
+        f'write "{_mend_bucket(name)}"'
     )
 
 
@@ -46,7 +49,7 @@ def check_annotation_name(name: str) -> str:
     mended = re.sub(r"[^A-Za-z0-9_.-]+", "-", local).strip("-_.")[:63] or "name"
     prefix = re.sub(r"[^a-z0-9.-]+", "-", prefix.lower()).strip("-.")
     mended = f"{prefix}/{mended}" if prefix else mended
-    raise ValueError(f'"{name}" is no Kubernetes annotation or label name; write "{mended}"')
+    raise ValueError(f'{quoted(name)} is no Kubernetes annotation or label name; write "{mended}"')
 
 
 def check_variable_name(name: str) -> str:
@@ -54,7 +57,7 @@ def check_variable_name(name: str) -> str:
     if _VARIABLE.fullmatch(name):
         return name
     mended = re.sub(r"[^A-Za-z0-9_]+", "_", name).lstrip("0123456789") or "NAME"
-    raise ValueError(f'"{name}" is no name of an environment variable; write "{mended}"')
+    raise ValueError(f'{quoted(name)} is no name of an environment variable; write "{mended}"')
 
 
 def mend_name(text: str) -> str:

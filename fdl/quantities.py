@@ -6,6 +6,8 @@ Source: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/q
 import re
 from decimal import Decimal
 
+from fdl.errors import quoted
+
 _BINARY = {suffix: 1024 ** (power + 1) for power, suffix in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"))}
 _DECIMAL = {
     "n": "1e-9",
@@ -34,7 +36,7 @@ def parse_quantity(text: str, example: str = "1Gi") -> Decimal:
     """
     match = _QUANTITY.fullmatch(text)
     if not match:
-        raise ValueError(f'"{text}" is no Kubernetes quantity; write "{_mend(text, example)}"')
+        raise ValueError(f'{quoted(text)} is no Kubernetes quantity; write "{_mend(text, example)}"')
     number, suffix = match.groups(default="")
     if suffix in _SUFFIXES:
         return Decimal(number) * _SUFFIXES[suffix]
@@ -47,7 +49,7 @@ def parse_memory(text: str) -> Decimal:
     if value < 2**20:
         number = text.rstrip("m")
         mend = f"{number}Mi" if number.isdecimal() else "256Mi"
-        raise ValueError(f'"{text}" is less than a mebibyte of memory; write "{mend}"')
+        raise ValueError(f'{quoted(text)} is less than a mebibyte of memory; write "{mend}"')
     return value
 
 
@@ -55,9 +57,9 @@ def parse_cpu(text: str) -> Decimal:
     """A positive number of cores."""
     value = parse_quantity(text, example="0.5")
     if value <= 0:
-        raise ValueError(f'"{text}" is no number of processor cores above zero; write "0.5"')
+        raise ValueError(f'{quoted(text)} is no number of processor cores above zero; write "0.5"')
     if value > 100_000:
-        raise ValueError(f'"{text}" is more processor cores than any cluster has; write "{text}m" for thousandths')
+        raise ValueError(f'{quoted(text)} is more processor cores than any cluster has; write "1000m" for one')
     return value
 
 

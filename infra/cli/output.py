@@ -22,6 +22,11 @@ def console(*, stderr: bool = False, width: int | None = None) -> "Console":
     return Console(stderr=stderr, highlight=False, soft_wrap=True, width=width)
 
 
+def printable(text: str) -> str:
+    """The text without what would move a terminal's cursor or change its colours; names come from anybody."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
 def print_json(value: Any) -> None:
     """One JSON value, indented."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
@@ -32,7 +37,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty:
     from rich.table import Table
     from rich.text import Text
 
-    rows = list(rows)
+    rows = [[cell if isinstance(cell, Text) else Text(printable(str(cell))) for cell in row] for row in rows]
     if not rows:
         click.echo(empty)
         return
@@ -41,7 +46,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty:
         justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
         table.add_column(Text(column.removeprefix(">"), style="bold"), justify=justify, no_wrap=True)
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+        table.add_row(*row)
     out = console(width=10_000)
     with out.capture() as capture:
         out.print(table)

@@ -172,3 +172,14 @@ def test_any_text_is_a_document_or_one_sentence(tmp_path_factory: pytest.TempPat
     with pytest.raises(FdlError) as caught:
         read_file(path)
     assert "\n" not in str(caught.value)
+
+
+def test_half_a_character_is_refused(fdl_file: Write) -> None:
+    path = fdl_file([service("one", vo="VO")])
+    path.write_text(path.read_text().replace("VO", "\\ud800"))
+    assert refusal(path) == "functions.oscar[0]: holds half a character (a lone surrogate); write the whole one"
+
+
+def test_a_value_that_holds_itself_is_refused_like_any_other(fdl_file: Write) -> None:
+    path = fdl_file("functions: {oscar: [{dioscar: {name: one, image: &a [*a], script: function.sh}}]}")
+    assert "found unconstructable recursive node" in refusal(path)

@@ -174,3 +174,30 @@ def test_whatever_comes_is_a_service_or_one_sentence(fields: dict[str, Any]) -> 
         sentence = ""
         assert service_from_json(service.to_json()) == service
     assert "\n" not in sentence
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\ud800", "x" * 100_000, "\x1b[31mred", "\u2028", '"quoted"'])
+def test_a_sentence_is_one_short_printable_line_whatever_it_quotes(name: str) -> None:
+    for fields in (
+        {"name": name},
+        {"memory": name},
+        {"environment": {"variables": {"": name}}},
+        {"annotations": {name: "1"}},
+    ):
+        sentence = refusal(**fields)
+        assert sentence.isprintable()
+        assert len(sentence) < 1000
+        sentence.encode()
+
+
+def test_a_value_that_is_deeply_nested_is_refused_like_any_other() -> None:
+    nested: list[Any] = []
+    for _ in range(100_000):
+        nested = [nested]
+    assert refusal(image=nested) == "holds a value within a value without end; remove it"
+
+
+def test_half_a_character_is_replaced_as_go_does() -> None:
+    service = service_from_json({**LEAST, "vo": "a\ud800", "deployment": {"\udfff": 1}, "labels": {"x": "\ud800"}})
+    assert (service.vo, service.deployment, service.labels) == ("a?", {"?": 1}, {"x": "?"})
+    assert dumps(service.to_json()).encode()

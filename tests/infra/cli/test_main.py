@@ -8,7 +8,7 @@ import pytest
 
 from infra.cli import main as entry
 from infra.cli.main import SECTIONS
-from infra.cli.output import human_size, human_time
+from infra.cli.output import human_size, human_time, print_table
 from tests.infra.cli.conftest import Dioscar
 
 COMMANDS = [command.name for commands in SECTIONS.values() for command in commands]
@@ -93,3 +93,8 @@ def test_sizes_and_times_are_read_at_a_glance() -> None:
         "1 h 1 min",
         "2 days",
     ]
+
+
+def test_a_name_cannot_speak_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(["KEY"], [["in/\x1b[2Jgone\r.txt"]], empty="")
+    assert capsys.readouterr().out == "KEY\nin/�[2Jgone�.txt\n"
