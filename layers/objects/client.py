@@ -52,6 +52,7 @@ class S3Client:
     def __init__(
         self, endpoint: str, access_key: str, secret_key: str, region: str = "us-east-1", verify: bool = True
     ) -> None:
+        self._idle: list[http.client.HTTPConnection] = []
         parts = urlsplit(endpoint)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
             raise ObjectError(f'endpoint "{endpoint}" is no S3 endpoint; write "http://HOST:PORT" or "https://HOST"')
@@ -62,7 +63,6 @@ class S3Client:
         self._host = parts.netloc.rpartition("@")[2]
         self._credentials = sigv4.Credentials(access_key, secret_key)
         self._region = region
-        self._idle: list[http.client.HTTPConnection] = []
 
     def get(self, bucket: str, key: str, target: Path) -> ObjectInfo:
         """Write the object to `target`, which is whole or not there."""
@@ -141,6 +141,9 @@ class S3Client:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
         self.close()
 
     def _call(
