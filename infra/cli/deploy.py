@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fdl.document import Document
     from fdl.plan import Instruction
 
-ALL_TWINS = Path(__file__).parents[2] / "fdl"
+_FDL_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 _DONE = {"create": "created", "update": "updated", "unchanged": "unchanged"}
 _COLOURS = {"create": "green", "update": "yellow", "unchanged": "dim"}
 
@@ -24,7 +24,7 @@ def _fdl_options(function: Callable[..., None]) -> Callable[..., None]:
         click.option("--prefix", metavar="NAME", help="Deploy as NAME-<service>, with buckets of its own."),
         click.option("--registry", metavar="REGISTRY", help="Take the project's images (dioscar-*) from here."),
         click.option("--tag", metavar="TAG", help="Take the project's images with this tag."),
-        click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)),
+        click.argument("files", metavar="FILE...", nargs=-1, required=True, type=_FDL_FILE),
     ):
         function = option(function)
     return function

@@ -31,7 +31,9 @@ def test_every_command_has_help_that_ends_its_sentences(dioscar: Dioscar, comman
     assert said.out.startswith(f"Usage: dioscar {command}")
 
 
-@pytest.mark.parametrize("arguments", [["nosuch"], ["up", "--nosuch"], ["put"], ["jobs", "--limit", "0"], []])
+@pytest.mark.parametrize(
+    "arguments", [["nosuch"], ["up", "--nosuch"], ["put"], ["apply", "gone.yaml"], ["jobs", "--limit", "0"], []]
+)
 def test_a_misspelt_command_is_a_usage_error(dioscar: Dioscar, arguments: list[str]) -> None:
     said = dioscar(*arguments)
     assert (said.status, said.out) == (2, "")
