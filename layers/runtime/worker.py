@@ -39,14 +39,14 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the engine's to handle
     with contextlib.suppress(InputError):  # each invocation reports it in its own log
         functions.load(os.environ.get("DIOSCAR_FUNCTION", ""))
-    with channel, channel.makefile("rwb", buffering=0) as stream:
-        _send(stream, {"ready": True})
+    with channel, channel.makefile("rb") as stream:
+        _send(channel, {"ready": True})
         for line in stream:
             request = json.loads(line)
             stopping.clear()
             busy.set()
             reply = _serve(request, stopping)
-            _send(stream, reply)
+            _send(channel, reply)
             busy.clear()
     return 0
 
@@ -70,8 +70,8 @@ def _serve(request: dict[str, Any], stopping: threading.Event) -> dict[str, Any]
     return {**outcome_as_json(outcome), "peak_rss_bytes": peak_kib * 1024}
 
 
-def _send(stream: Any, message: dict[str, Any]) -> None:
-    stream.write(json.dumps(message).encode() + b"\n")
+def _send(channel: socket.socket, message: dict[str, Any]) -> None:
+    channel.sendall(json.dumps(message).encode() + b"\n")
 
 
 if __name__ == "__main__":
