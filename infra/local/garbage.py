@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
+from functools import partial
 
 from infra.local.blobs import Blobs
 from infra.local.database import Database, DatabaseError
@@ -14,20 +15,25 @@ log = logging.getLogger(__name__)
 DELAY_S = 0.2
 ROWS = 200
 """Versions looked at by one transaction."""
+UPLOAD_AGE_S = 7 * 24 * 3600.0
+"""A multipart upload that nobody has completed for so long is given up."""
+ROUND_S = 6 * 3600.0
 
 
 class Collector:
     """Cleans up some time after it is told that there may be something to clean."""
 
-    def __init__(self, database: Database, blobs: Blobs) -> None:
+    def __init__(self, database: Database, blobs: Blobs, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._database = database
         self._blobs = blobs
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting = False
 
     def start(self) -> None:
-        """Take up, in the background, what an interrupted process left."""
+        """Take up, in the background, what an interrupted process left, and go round now and then."""
         self._run(self._clean())
+        self._run(self._go_round())
 
     async def stop(self) -> None:
         """End what runs in the background; the next start goes on."""
@@ -57,6 +63,15 @@ class Collector:
             parts = connection.execute("DELETE FROM parts WHERE upload = ? RETURNING blob", (upload,)).fetchall()
             connection.execute("DELETE FROM uploads WHERE id = ?", (upload,))
             self.release(connection, [part["blob"] for part in parts])
+
+    async def expire(self) -> int:
+        """Give up multipart uploads that are too old; returns how many."""
+        before = self._clock() - UPLOAD_AGE_S
+        count = 0
+        for row in self._database.read.execute("SELECT id FROM uploads WHERE initiated < ?", (before,)).fetchall():
+            await self._database.write(partial(self.abort, uploads=[row["id"]]))
+            count += 1
+        return count
 
     def _some(self, connection: sqlite3.Connection) -> int:
         """One small transaction's worth; what is pinned comes up again when it is let go."""
@@ -112,6 +127,13 @@ class Collector:
         if removed:
             log.info("removed %d files of unfinished uploads", removed)
         await self._collect()
+
+    async def _go_round(self) -> None:
+        while True:
+            with suppress(DatabaseError):
+                if count := await self.expire():
+                    log.info("gave up %d multipart uploads that were older than a week", count)
+            await asyncio.sleep(ROUND_S)
 
     def _run(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -114,7 +114,7 @@ class ObjectStore:
         database.add_schema(buckets.SCHEMA)
         database.add_schema(SCHEMA)
         database.add_schema(multipart.SCHEMA)
-        self.garbage = Collector(database, blobs)
+        self.garbage = Collector(database, blobs, clock)
 
     async def start(self) -> None:
         """Clean up, in the background, what an interrupted process left."""

@@ -2,12 +2,14 @@
 
 import io
 import os
+from functools import partial
 from hashlib import md5, sha256
 
 import pytest
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
+from infra.local.garbage import UPLOAD_AGE_S
 from infra.local.multipart import joined_etag
 from tests.infra.local.s3.helpers import code
 
@@ -113,6 +115,21 @@ def test_an_aborted_upload_leaves_nothing(s3, endpoint, upload):
         with pytest.raises(ClientError) as caught:
             call()
         assert code(caught) == ("NoSuchUpload", 404)
+
+
+def test_an_upload_that_nobody_completes_is_given_up(s3, endpoint, bucket, upload):
+    before = len(endpoint.files())
+    part(s3, upload, 1, b"a" * MIB)
+    week_ago = endpoint.store.clock() - UPLOAD_AGE_S
+    for age_s, kept in ((-60, True), (60, False)):
+        endpoint.write(partial(_set_initiated, upload=upload["UploadId"], initiated=week_ago - age_s))
+        endpoint.call(endpoint.store.garbage.expire)
+        assert ("Uploads" in s3.list_multipart_uploads(Bucket=bucket)) is kept
+    assert len(endpoint.files()) == before
+
+
+def _set_initiated(connection, upload, initiated):
+    connection.execute("UPDATE uploads SET initiated = ? WHERE id = ?", (initiated, upload))
 
 
 def test_what_cannot_be_put_together(s3, upload):
