@@ -77,7 +77,7 @@ async def list_versions(s3: S3, request: Request) -> Response:
             if page.next is not None
             else "",
             *(
-                element("Version", *_entry(wanted, entry), tag("VersionId", "null"), tag("IsLatest", True), owner())
+                element("Version", _entry(wanted, entry), tag("VersionId", "null"), tag("IsLatest", True), owner())
                 for entry in page.objects
             ),
             *_prefixes(wanted, page),
@@ -106,16 +106,14 @@ def _head(request: Request, wanted: _Wanted, page: Page) -> tuple[str, ...]:
 
 def _contents(wanted: _Wanted, page: Page, *, show_owner: bool) -> list[str]:
     shown = owner() if show_owner else ""
-    return [*(element("Contents", *_entry(wanted, entry), shown) for entry in page.objects), *_prefixes(wanted, page)]
+    return [*(element("Contents", _entry(wanted, entry), shown) for entry in page.objects), *_prefixes(wanted, page)]
 
 
-def _entry(wanted: _Wanted, entry: Entry) -> tuple[str, ...]:
+def _entry(wanted: _Wanted, entry: Entry) -> str:
+    """The elements of one object; only its key needs care, and a page has a thousand of these."""
     return (
-        wanted.key("Key", entry.key),
-        tag("LastModified", moment(entry.modified)),
-        tag("ETag", f'"{entry.etag}"'),
-        tag("Size", entry.size),
-        tag("StorageClass", "STANDARD"),
+        f"{wanted.key('Key', entry.key)}<LastModified>{moment(entry.modified)}</LastModified>"
+        f"<ETag>&quot;{entry.etag}&quot;</ETag><Size>{entry.size}</Size><StorageClass>STANDARD</StorageClass>"
     )
 
 
