@@ -133,12 +133,13 @@ def label(
     """Frames of a file, labelled by the network batch by batch against references that know the past only.
 
     Batches grow from one frame to `batch_frames`, so that the first reference, which is the first frame's own, is soon
-    replaced. Frames of a collection bring their own references.
+    replaced. Frames of a collection bring their own references, or are judged against themselves.
     """
     given = file.has("reference_mean") and file.has("reference_sigma")
     bandpass = RunningBandpass(settings.absorb_frames)
     index = file.index
-    start, size = 0, settings.batch_frames if given else 1
+    alone = file.header.kind != "observation"
+    start, size = 0, settings.batch_frames if given or alone else 1
     while start < len(file):
         frames = file.read(start, min(start + size, len(file)))
         count = len(frames)
@@ -147,9 +148,11 @@ def label(
         if given:
             mean = file.column("reference_mean", start, start + count).astype(np.float32)
             sigma = file.column("reference_sigma", start, start + count).astype(np.float32)
+        elif alone:
+            mean, sigma = own_references(pooled)
         else:
             if start == 0:
-                bandpass.start(pooled[0][:, : max(1, valid // POOL)] if count == 1 else pooled[0])
+                bandpass.start(pooled[0][:, : max(1, valid // POOL)])
             mean, sigma = bandpass.mean[None], bandpass.sigma[None]
         if valid < SAMPLES:  # what lies after the end is put on the reference
             frames = frames.copy()
@@ -166,11 +169,21 @@ def label(
             level=np.sinh(features.rows[:, 0]).mean(axis=1) / 8,
             spread=features.rows[:, 1].mean(axis=1) + 1,
         )
-        if not given and start > 0:
-            bandpass.update(pooled if valid == SAMPLES else pooled[:-1])
         start += count
-        if not given:
-            size = min(settings.batch_frames, max(1, start))
+        if not given and not alone:
+            if start > 1:
+                bandpass.update(pooled if valid == SAMPLES else pooled[:-1])
+            size = min(settings.batch_frames, start)
+
+
+def own_references(pooled: Floats) -> tuple[Floats, Floats]:
+    """References of frames that stand alone: each one's own median and MAD, shape (n, 256) both."""
+    bandpasses = []
+    for frame in pooled:
+        bandpass = RunningBandpass()
+        bandpass.start(frame)
+        bandpasses.append((bandpass.mean, bandpass.sigma))
+    return np.stack([mean for mean, _ in bandpasses]), np.stack([sigma for _, sigma in bandpasses])
 
 
 def valid_samples(header: FramesHeader, position: int) -> int:

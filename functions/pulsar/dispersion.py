@@ -61,12 +61,12 @@ def sum_tracks(rows: Floats, coordinate: Floats, max_delay: int) -> Floats:
     """Sum `rows` along straight tracks in (`coordinate`, time): the fast dispersion measure transform.
 
     Args:
-        rows: shape (R, ..., T).
+        rows: shape (R, T, ...), axis 1 is time; further axes are summed side by side.
         coordinate: shape (R,), increasing from 0 to 1 (`dispersion_coordinate`).
         max_delay: largest delay between first and last row, samples.
 
     Returns:
-        shape (max_delay + 1, ..., T): element [d, ..., t] is the sum over rows r of rows[r, ..., t + round(d c_r)],
+        shape (max_delay + 1, T, ...): element [d, t] is the sum over rows r of rows[r, t + round(d c_r)],
         up to one sample of rounding in each of the log2(R) merging steps; what lies after the end counts as 0.
 
     Source: Zackay & Ofek 2017, ApJ 835, 11 (the transform in a coordinate where tracks are straight).
@@ -99,7 +99,7 @@ def _merge(
     delays = int(np.ceil(max_delay * span - 1e-9))
     to_upper = (coordinate[upper_last] - coordinate[first]) / span if span > 0 else 0.0
     to_lower = (coordinate[lower_first] - coordinate[first]) / span if span > 0 else 0.0
-    length = upper.shape[-1]
+    length = upper.shape[1]
     out = np.empty((delays + 1, *upper.shape[1:]), np.float32)
     for delay in range(delays + 1):
         offset = min(int(delay * to_lower + 0.5), length)
@@ -107,8 +107,8 @@ def _merge(
         below = min(delay - offset, len(lower) - 1)
         if offset:
             kept = length - offset
-            np.add(upper[above, ..., :kept], lower[below, ..., offset:], out=out[delay, ..., :kept])
-            out[delay, ..., kept:] = upper[above, ..., kept:]
+            np.add(upper[above, :kept], lower[below, offset:], out=out[delay, :kept])
+            out[delay, kept:] = upper[above, kept:]
         else:
             np.add(upper[above], lower[below], out=out[delay])
     return out, first, last

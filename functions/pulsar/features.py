@@ -125,11 +125,11 @@ def track_sums(clean: Floats) -> Floats:
     channel = 0
     for image in (clean, clean[:, :, ::-1]):
         for axis in (1, 2):
-            rows = np.zeros((BINS, len(image), 2 * BINS), np.float32)
-            rows[:, :, BINS:] = np.moveaxis(image, axis, 0)
+            rows = np.zeros((BINS, 2 * BINS, len(image)), np.float32)
+            rows[:, BINS:] = image.transpose((1, 2, 0) if axis == 1 else (2, 1, 0))
             sums = sum_tracks(rows, _LINE, BINS - 1)
-            sums *= _INVERSE_NOISE[:, None, :]
-            out[:, channel] = sums.transpose(1, 0, 2)
+            sums *= _INVERSE_NOISE[:, :, None]
+            out[:, channel] = sums.transpose(2, 0, 1)
             channel += 1
     return out
 

@@ -24,7 +24,7 @@ BEAM_FRAMES_PER_S = 1 / (256 * 102.4e-6)
 
 MODEL = Path(classifier.__file__).parent / "pulsar-classifier.onnx"
 STEPS = {"synthesise": synthesise, "preprocess": preprocess, "classify": classify}
-ONE_CORE = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+ONE_CORE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,7 +61,7 @@ def chain(folder: Path, size: float) -> list[dict[str, Any]]:
         rows.append(measured(step, folder / name, folder))
     with FramesFile(folder / "r.json.fil.h5") as file:
         frames = len(file)
-        rows.append({**reading(file), "step": "read and sum only"})
+        rows.append({"step": "read and sum only", **reading(file)})
     for row in rows:
         row["file_mb"] = size / 1e6
         row["frames_per_cpu_s"] = frames / row["cpu_s"]

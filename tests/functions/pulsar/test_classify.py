@@ -165,6 +165,15 @@ def test_labelled_frames_are_judged_one_by_one_against_their_own_references(synt
     assert np.mean([a["label"] == b["label"] for a, b in zip(labels, truth, strict=True)]) >= 0.75
 
 
+def test_loose_frames_without_references_are_judged_against_themselves(synthesise: Make, tmp_path: Path) -> None:
+    folder = synthesise(kind="frames", frames=18, seed=4, pulse_snr=[20, 50], dm_pc_cm3=[5, 500])
+    (tmp_path / "loose.h5").write_bytes((folder / "request.json.h5").read_bytes())
+    with h5py.File(tmp_path / "loose.h5", "r+") as file:
+        del file["reference_mean"], file["reference_sigma"]
+    outcome = call("pulsar.classify", tmp_path / "loose.h5", tmp_path / "out", settings={"PICTURE": "no"})
+    assert outcome.code == 0, outcome.message
+
+
 def event(frames: tuple[int, ...], snr: tuple[float, ...]) -> Event:
     return Event(1.0, 57.0, 0.1, 1e-3, 12.0, 0.06, frames, snr)
 

@@ -69,8 +69,8 @@ def test_a_dispersed_pulse_stands_at_its_delay_and_start() -> None:
 
 
 def test_a_batch_is_summed_frame_by_frame() -> None:
-    rows = np.random.default_rng(1).standard_normal((64, 3, 90)).astype(np.float32)
+    rows = np.random.default_rng(1).standard_normal((64, 90, 3)).astype(np.float32)
     line = np.linspace(0, 1, 64)
     together = sum_tracks(rows, line, 40)
-    alone = np.stack([sum_tracks(rows[:, i], line, 40) for i in range(3)], axis=1)
+    alone = np.stack([sum_tracks(rows[:, :, i], line, 40) for i in range(3)], axis=2)
     assert np.allclose(together, alone, atol=1e-4)
