@@ -142,13 +142,16 @@ def _result(file: Path, made: list[Path], truth: Path | None) -> dict[str, Any]:
         "files": [str(path) for path in made],
     }
     if truth is not None:
-        matrix = report.confusion(report.read(labels), report.read(truth))
+        known = report.read(truth)
+        matrix = report.confusion(report.read(labels), known)
         found, all_pulses = matrix.pulses()
+        events = report.pulses(facts["events"], known)
         result["truth"] = {
             "columns": matrix.labels,
             "rows": matrix.rows(),
             "exact": matrix.exact,
             "pulse_frames": {"found": found, "all": all_pulses},
+            "pulses": {"found": events.found, "missed": events.missed, "false": events.false},
         }
     return result
 

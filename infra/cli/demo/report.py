@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,29 @@ class Confusion:
             for true in self.labels
             if any(self.counts.get((true, said)) for said in self.labels)
         ]
+
+
+@dataclass(frozen=True)
+class Pulses:
+    """Which true pulses were found as events, and what was found that is none."""
+
+    found: list[dict[str, Any]]
+    missed: list[dict[str, Any]]
+    false: list[dict[str, Any]]
+
+
+def pulses(events: Sequence[Mapping[str, Any]], truth: Mapping[str, Any], tolerance_s: float = 0.02) -> Pulses:
+    """Pair each true pulse with the nearest event in time, each event once; strong pulses choose first."""
+    free = [dict(event) for event in events]
+    found, missed = [], []
+    for pulse in sorted(truth["pulses"], key=lambda pulse: -pulse["snr"]):
+        distance = [abs(event["time_s"] - pulse["time_s"]) for event in free]
+        if distance and min(distance) <= tolerance_s:
+            free.pop(distance.index(min(distance)))
+            found.append(dict(pulse))
+        else:
+            missed.append(dict(pulse))
+    return Pulses(found, missed, free)
 
 
 def confusion(labels: Mapping[str, Any], truth: Mapping[str, Any]) -> Confusion:

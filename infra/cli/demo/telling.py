@@ -51,10 +51,19 @@ def _tell_events(events: list[dict[str, Any]]) -> None:
 
 
 def _tell_truth(truth: Mapping[str, Any]) -> None:
+    pulses = truth["pulses"]
+    found, missed, false = (pulses[name] for name in ("found", "missed", "false"))
+    wrong = f"; {len(false)} of them are no pulses" if false else ""
+    click.echo(f"{len(found)} of the {len(found) + len(missed)} true pulses are among them{wrong}.")
+    for pulse in missed:
+        click.echo(f"Missed: at {pulse['time_s']:.3f} s, DM {pulse['dm_pc_cm3']:.1f} pc/cm³, S/N {pulse['snr']:.1f}")
     click.echo("\nFrames by their true label (rows) and the label given (columns):")
     print_table(["", *(f">{label}" for label in truth["columns"])], truth["rows"], empty="")
-    found, every = truth["pulse_frames"]["found"], truth["pulse_frames"]["all"]
-    click.echo(f"{100 * truth['exact']:.1f} % exactly right; {found} of {every} frames with a pulse are labelled so.")
+    frames = truth["pulse_frames"]
+    click.echo(
+        f"{100 * truth['exact']:.1f} % exactly right; "
+        f"{frames['found']} of {frames['all']} frames with a pulse are labelled so."
+    )
 
 
 def _tell_more(result: Mapping[str, Any], folder: Path, data: Path | None, *, started: bool) -> None:

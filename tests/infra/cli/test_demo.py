@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from infra.cli import embedded
-from infra.cli.demo.report import confusion
+from infra.cli.demo.report import confusion, pulses
 from infra.cli.errors import CliError
 from tests.infra.cli.conftest import Dioscar
 
@@ -38,6 +38,23 @@ def test_a_truth_of_another_observation_is_refused() -> None:
         confusion(frames("none", "none"), frames("none"))
 
 
+def pulse(time_s: float, snr: float = 20.0) -> dict[str, float]:
+    return {"time_s": time_s, "snr": snr}
+
+
+def test_a_true_pulse_is_found_by_one_event_near_its_time() -> None:
+    truth = {"pulses": [pulse(1.0), pulse(2.0, snr=9), pulse(3.0)]}
+    result = pulses([pulse(1.01), pulse(2.9), pulse(3.001), pulse(3.002)], truth)
+    assert [found["time_s"] for found in result.found] == [1.0, 3.0]
+    assert [missed["time_s"] for missed in result.missed] == [2.0]
+    assert [false["time_s"] for false in result.false] == [2.9, 3.002]
+
+
+def test_an_event_is_counted_once() -> None:
+    result = pulses([pulse(1.0)], {"pulses": [pulse(1.001, snr=8), pulse(0.999, snr=30)]})
+    assert ([found["snr"] for found in result.found], len(result.missed), result.false) == ([30], 1, [])
+
+
 @pytest.fixture
 def data(tmp_path_factory: pytest.TempPathFactory, dioscar: Dioscar) -> Any:
     folder = tmp_path_factory.mktemp("demo") / "data"
@@ -61,6 +78,7 @@ def test_the_demo_shows_an_observation_labelled_and_does_so_again(dioscar: Diosc
     assert sum(cell or 0 for row in result["truth"]["rows"] for cell in row[1:]) == result["frames"]["in"]
     assert result["truth"]["exact"] > 0.8
     assert result["truth"]["pulse_frames"]["found"] > 0
+    assert result["truth"]["pulses"]["found"]
     assert result["bytes"]["kept"] < result["bytes"]["file"]
     assert (tmp_path / "out/demo.json.fil.h5.labels.json").read_bytes() == before, "same request, same answer"
 
