@@ -1,6 +1,8 @@
 """The command line in this process, against a real cluster in another."""
 
 import json
+import resource
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +40,14 @@ class Said:
     @property
     def json(self) -> Any:
         return json.loads(self.out)
+
+
+def processor_time(command: list[str]) -> float:
+    """Seconds that a command works, whatever else this machine does meanwhile."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 Dioscar = Callable[..., Said]
