@@ -1,5 +1,6 @@
 """`plan` and `apply`: from FDL files to a cluster."""
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,8 @@ def plan(
     if folder is not None:
         from fdl.split import split
 
-        documents = _documents(files, registry, tag, prefix, cluster)
+        name = cluster if cluster and re.fullmatch(r"[\w-]+", cluster) else None
+        documents = _documents(files, registry, tag, prefix, name)
         written = [path for document in documents for path in split(document, folder)]
         if as_json:
             print_json({"files": [str(path) for path in written]})

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 OSCAR_CLI_CONFIG = Path("~/.oscar-cli/config.yaml")
 EMBEDDED_ID = "dioscar"
+REMOTE_ID = "oscar"
+"""What a cluster that is given by its URL is called in the documents sent to it."""
+
 TIMEOUT_S = 60.0
 _USER = ("OSCAR_USERNAME", "OSCAR_PASSWORD")
 
@@ -131,7 +134,7 @@ def target(cluster: str | None) -> Target:
     if "://" in cluster:
         token = os.environ.get("OSCAR_OIDC_TOKEN", "")
         user, password = ("", "") if token else (_environment(name, cluster) for name in _USER)
-        return Target(Endpoint(os.environ.get("OSCAR_CLUSTER_ID", "oscar"), cluster, user, password, token))
+        return Target(Endpoint(REMOTE_ID, cluster, user, password, token))
     return Target(_from_oscar_cli(cluster))
 
 

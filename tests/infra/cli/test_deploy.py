@@ -47,6 +47,9 @@ def test_a_split_needs_no_cluster(dioscar: Dioscar, fdl_file: Fdl, tmp_path: Pat
     said = dioscar("plan", "--split", tmp_path / "out", fdl_file("one"))
     assert said.out == f"{tmp_path}/out/one.yaml\n"
     assert (tmp_path / "out/one.sh").is_file()
+    assert "- dioscar:\n" in (tmp_path / "out/one.yaml").read_text()
+    dioscar("plan", "--split", tmp_path / "out", "--cluster", "lab", fdl_file("one"))
+    assert "- lab:\n" in (tmp_path / "out/one.yaml").read_text(), "oscar-python wants its own name for the cluster"
 
 
 def test_a_wrong_file_is_bad_input_in_one_sentence(on: Dioscar, fdl_file: Fdl) -> None:
