@@ -1,6 +1,6 @@
 """Which cluster a command speaks to, and how.
 
-`--cluster` is a name in oscar-cli's own configuration, an URL, or the data folder of an embedded cluster. Without it,
+`--cluster` is a name in oscar-cli's own configuration, a URL, or the data folder of an embedded cluster. Without it,
 `OSCAR_ENDPOINT` where that is set, else the embedded cluster of the data folder.
 """
 
@@ -35,7 +35,7 @@ _USER = ("OSCAR_USERNAME", "OSCAR_PASSWORD")
 cluster_option = click.option(
     "--cluster",
     metavar="CLUSTER",
-    help="A name from oscar-cli's configuration, an URL, or an embedded cluster's data folder. "
+    help="A name from oscar-cli's configuration, a URL, or an embedded cluster's data folder. "
     "Default: OSCAR_ENDPOINT, else the embedded cluster in DIOSCAR_DATA or ./dioscar-data.",
 )
 
