@@ -28,6 +28,15 @@ class Document:
         """Where in the file a service stands: `functions.oscar[2]`."""
         return f"functions.oscar[{self.services.index(service)}]"
 
+    def by_name(self) -> dict[str, Service]:
+        """The services by their names. Raises FdlError where one is on two clusters: choose a cluster first."""
+        services = {service.name: service for service in self.services}
+        for index, service in enumerate(self.services):
+            if services[service.name] is not service:
+                problem = f'"{service.name}" is on several clusters in this file; choose one of them with --cluster'
+                raise FdlError(problem, field=f"functions.oscar[{index}].name", file=self.file)
+        return services
+
 
 def read_file(path: Path | str) -> Document:
     """Read an FDL file and the scripts that it names. Raises FdlError."""

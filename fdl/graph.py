@@ -103,7 +103,7 @@ class Graph:
 
 def draw(document: Document) -> Graph:
     """The graph of a document. Raises FdlError for a FORWARD that cannot be read, and for a cycle nobody asked for."""
-    edges = tuple(edge for service in document.services for edge in _edges(service, document))
+    edges = tuple(edge for service in document.by_name().values() for edge in _edges(service, document))
     graph = Graph(document.file, tuple(service.name for service in document.services), edges)
     cycle = _cycle(graph)
     if cycle:

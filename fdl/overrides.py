@@ -25,10 +25,11 @@ def override(
 ) -> Document:
     """The document with its images, names and cluster changed; whatever is None stays.
 
+    Of a file that speaks of several clusters, the services of `cluster_id` are taken; of any other file, all.
     `prefix` renames the services, the buckets that are their mailboxes, and the forwards that point there.
-    Raises FdlError when a prefixed name is too long or malformed.
+    Raises FdlError when a prefixed name is too long or malformed, or the file speaks of other clusters only.
     """
-    services = [_place(service, registry, tag, cluster_id) for service in document.services]
+    services = [_place(service, registry, tag, cluster_id) for service in _chosen(document, cluster_id)]
     if prefix is not None:
         mailboxes = {mailbox.bucket for service in services for mailbox in service.mailboxes}
         renamed = mailboxes | {service.name for service in services}
@@ -51,6 +52,18 @@ def move_image(image: str, registry: str | None, tag: str | None) -> str:
     if tag is not None:
         name = f"{name.partition('@')[0].partition(':')[0]}:{tag}"
     return f"{scheme}{separator}{place}{slash}{name}"
+
+
+def _chosen(document: Document, cluster_id: str | None) -> list[Service]:
+    clusters = {service.cluster_id for service in document.services}
+    if cluster_id is None or len(clusters) == 1:
+        return list(document.services)
+    if cluster_id not in clusters:
+        known = ", ".join(sorted(clusters))
+        raise FdlError(
+            f'speaks of the clusters {known} and not of "{cluster_id}"; add it, or name one', file=document.file
+        )
+    return [service for service in document.services if service.cluster_id == cluster_id]
 
 
 def _place(service: Service, registry: str | None, tag: str | None, cluster_id: str | None) -> Service:

@@ -50,7 +50,7 @@ def plan(document: Document, cluster: Mapping[str, Mapping[str, Any]]) -> tuple[
     `cluster` holds the services that are there, by name, as `GET /system/services` tells them. Services that the
     document does not name are left alone. Raises FdlError when the document's chain is wrong.
     """
-    services = {service.name: service for service in document.services}
+    services = document.by_name()
     return tuple(_instruction(services[name], cluster.get(name)) for name in draw(document).consumers_first())
 
 

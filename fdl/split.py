@@ -20,7 +20,7 @@ ALWAYS = ("name", "memory", "cpu", "image", "log_level", "script", "environment"
 def split(document: Document, folder: Path) -> tuple[Path, ...]:
     """Write `<service>.yaml` and `<service>.sh` for each service into `folder`; returns the YAML files."""
     folder.mkdir(parents=True, exist_ok=True)
-    return tuple(_write(service, folder) for service in document.services)
+    return tuple(_write(service, folder) for service in document.by_name().values())
 
 
 def _write(service: Service, folder: Path) -> Path:

@@ -1,5 +1,6 @@
 """A plan says what applying would do, field by field, and needs no cluster."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,32 @@ def test_a_prefix_renames_services_mailboxes_and_the_forwards_between_them(docum
 def test_a_prefix_that_makes_no_service_name_is_refused(document: Make, prefix: str) -> None:
     with pytest.raises(FdlError, match=r"twin\.yaml: the prefix .* is no service name; write"):
         override(document(service("one")), prefix=prefix)
+
+
+def two_clusters(fdl_file: Callable[..., Path]) -> Document:
+    entries = [{"here": service("one")}, {"there": service("one")}, {"there": service("two")}]
+    return read_file(fdl_file(json.dumps({"functions": {"oscar": entries}})))
+
+
+def test_of_a_file_for_several_clusters_those_of_the_chosen_one_are_taken(fdl_file: Callable[..., Path]) -> None:
+    chosen = override(two_clusters(fdl_file), cluster_id="there")
+    assert [(entry.cluster_id, entry.name) for entry in chosen.services] == [("there", "one"), ("there", "two")]
+    with pytest.raises(FdlError, match='speaks of the clusters here, there and not of "dioscar"'):
+        override(two_clusters(fdl_file), cluster_id="dioscar")
+
+
+def test_of_a_file_for_one_cluster_all_are_taken_to_any(document: Make) -> None:
+    moved = override(document(service("one")), cluster_id="elsewhere")
+    assert [entry.cluster_id for entry in moved.services] == ["elsewhere"]
+
+
+def test_a_service_on_two_clusters_cannot_be_planned_before_one_is_chosen(
+    fdl_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    with pytest.raises(FdlError, match=r'functions\.oscar\[0\]\.name: "one" is on several clusters'):
+        plan(two_clusters(fdl_file), {})
+    with pytest.raises(FdlError, match="is on several clusters"):
+        split(two_clusters(fdl_file), tmp_path / "out")
 
 
 # one file for each service
