@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -29,6 +30,8 @@ from infra.local.settings import REGION, Address, credentials, write_private
 
 STATE_FILE = "cluster.json"
 BACKLOG = 1024
+SWITCH_S = 0.0005
+"""How long one thread keeps the interpreter while another wants it: the writer must not hold up the event loop."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class ClusterError(Exception):
 def serve(settings: ClusterSettings, environ: Mapping[str, str] = os.environ) -> None:
     """Run a cluster until SIGTERM or SIGINT, then drain and stop. Raises ClusterError or DatabaseError."""
     configure(settings.log_format)
+    sys.setswitchinterval(SWITCH_S)
     settings.data.mkdir(parents=True, exist_ok=True)
     with (
         _listen(settings.api) as api,
@@ -72,9 +76,10 @@ async def _serve(
         services = Services(database, store, REGION)
         engine = Engine(data, database, store, services, REGION)
         secrets = {keys.minio_access_key: keys.minio_secret_key}
+        s3_app = S3App(store, secrets.get, REGION)
         servers = [
             _server(make_app(engine, keys, s3_endpoint=endpoint, region=REGION, data=data)),
-            _server(S3App(store, secrets.get, REGION)),
+            _server(s3_app),
         ]
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -101,6 +106,7 @@ async def _serve(
         logging.getLogger("dioscar").info("OSCAR API on %s, S3 on %s, data in %s", api.url, endpoint, data)
         await stopping.wait()
         state.unlink(missing_ok=True)
+        s3_app.close()
         for server in servers:
             server.should_exit = True
         await asyncio.gather(*serving)
@@ -137,7 +143,7 @@ def _server(app: Any) -> _Server:
 
 def _listen(address: Address) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((address.host, address.port))

@@ -10,12 +10,12 @@ import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import fdl
-from events.notifications import Notification, build
+from events.notifications import build
 from infra.local import jobs
+from infra.local.announcing import notification_of
 from infra.local.database import Database, DatabaseError
 from infra.local.executors import Ended, Executor
 from infra.local.executors.process import ProcessExecutor
@@ -186,7 +186,7 @@ class Engine:
         job = jobs.add(
             connection,
             deployed.name,
-            json.dumps(build(self._notification(stored, event_name, origin)), ensure_ascii=False).encode(),
+            json.dumps(build(notification_of(stored, event_name, origin, self._region)), ensure_ascii=False).encode(),
             max_attempts=1 + deployed.settings.retries,
             bucket=stored.bucket,
             key=stored.key,
@@ -199,23 +199,6 @@ class Engine:
     def wake(self, service: str) -> None:
         """In a transaction: look for work of the service once it is committed."""
         self.database.after_commit(lambda: self._dispatch(service))
-
-    def _notification(self, stored: StoredObject, event_name: str, origin: Origin) -> Notification:
-        return Notification(
-            bucket=stored.bucket,
-            key=stored.key,
-            event_name=event_name,
-            size=stored.size,
-            etag=stored.etag,
-            content_type=stored.content_type,
-            metadata={f"X-Amz-Meta-{name}": value for name, value in stored.metadata.items()},
-            sequencer=f"{stored.id:016X}",
-            time=datetime.fromtimestamp(stored.modified, UTC),
-            principal=origin.principal,
-            source_ip=origin.source_ip,
-            user_agent=origin.user_agent,
-            region=self._region,
-        )
 
     def _on_service(self, name: str) -> None:
         self._warm.forget(name)

@@ -9,11 +9,10 @@ import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 
-from events.notifications import Notification as Event
 from events.notifications import build
+from infra.local.announcing import notification_of
 from infra.local.s3.buckets import find
 from infra.local.s3.errors import S3Error
 from infra.local.s3.handlers import S3
@@ -58,7 +57,7 @@ class Listening:
         """In the transaction of an event: tell of it once it is durable."""
         for one in tuple(self._listeners):
             if one.bucket in ("", stored.bucket) and one.filter.matches(stored.key, name):
-                line = json.dumps({"Records": build(event_of(stored, name, origin, self._region))["Records"]})
+                line = json.dumps({"Records": build(notification_of(stored, name, origin, self._region))["Records"]})
                 s3.store.database.after_commit(partial(one.tell, f"{line}\n".encode()))
 
     async def listen(self, s3: S3, request: Request) -> Response:
@@ -93,22 +92,3 @@ class Listening:
                 yield line
         finally:
             self._listeners.discard(listener)
-
-
-def event_of(stored: StoredObject, name: str, origin: Origin, region: str) -> Event:
-    """What happened to an object, for MinIO's document."""
-    return Event(
-        bucket=stored.bucket,
-        key=stored.key,
-        event_name=name,
-        size=stored.size,
-        etag=stored.etag,
-        content_type=stored.content_type,
-        metadata={f"X-Amz-Meta-{key}": value for key, value in stored.metadata.items()},
-        sequencer=f"{stored.id:016X}",
-        time=datetime.fromtimestamp(stored.modified, UTC),
-        principal=origin.principal,
-        source_ip=origin.source_ip,
-        user_agent=origin.user_agent,
-        region=region,
-    )
