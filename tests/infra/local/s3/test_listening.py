@@ -47,7 +47,7 @@ def test_what_happens_is_told_as_minio_tells_it(minio, s3, endpoint, bucket):
     ]
     first = result[0]
     assert first["s3"]["bucket"]["name"] == bucket and first["s3"]["object"]["size"] == 5
-    assert first["s3"]["object"]["userMetadata"]["X-Amz-Meta-hop"] == "1"
+    assert first["s3"]["object"]["userMetadata"]["X-Amz-Meta-Hop"] == "1"
     assert first["userIdentity"]["principalId"] == "test-access"
 
 
