@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from tests.cluster import Cluster
+from tests.fdl.conftest import small_oscar
 from tests.infra.cli.conftest import Dioscar
 
 Fdl = Callable[..., Path]
@@ -75,6 +76,22 @@ def test_no_cluster_is_said_to_be_none(dioscar: Dioscar, fdl_file: Fdl, tmp_path
     said = dioscar("status")
     assert said.status == 69
     assert "no cluster runs on dioscar-data; start one with: dioscar up --detach" in said.err
+
+
+def test_a_refused_service_fails_the_command_and_spares_the_others(
+    dioscar: Dioscar, fdl_file: Fdl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with small_oscar() as oscar:
+        monkeypatch.setenv("OSCAR_USERNAME", oscar.endpoint.user)
+        monkeypatch.setenv("OSCAR_PASSWORD", oscar.endpoint.password)
+        files = (fdl_file("bad-one"), fdl_file("good-one"))
+        oscar.refused["bad-one"] = "quota exceeded"
+        said = dioscar("apply", *files, "--cluster", oscar.endpoint.url)
+    assert (said.status, said.out) == (1, "good-one created\n")
+    assert said.err.splitlines() == [
+        f"dioscar: bad-one: {oscar.endpoint.url}: quota exceeded (400)",
+        "dioscar: 1 of 2 services could not be deployed",
+    ]
 
 
 # other clusters
