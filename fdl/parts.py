@@ -161,8 +161,8 @@ class Federation(Part):
     """Clusters that share a service's jobs."""
 
     group_id: str = ""
-    topology: Literal["none", "star", "mesh"] = "none"
-    delegation: Literal["static", "random", "load-based", "topsis"] = "static"
+    topology: Literal["", "none", "star", "mesh"] = "none"
+    delegation: Literal["", "static", "random", "load-based", "topsis"] = "static"
     rescheduler_threshold: Count = 0
     members: list[Member] = []
 
