@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fdl.errors import ClusterError, UnreachableError
+from fdl.errors import ClusterError, CredentialsError, UnreachableError
 from fdl.plan import Action, Instruction
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def apply(instructions: Iterable[Instruction], client: "Client") -> Iterator[Res
         try:
             with sentences(client.endpoint):
                 _carry_out(instruction, client)
-        except UnreachableError:
+        except (UnreachableError, CredentialsError):
             raise
         except ClusterError as error:
             yield Result(name, instruction.action, str(error))
@@ -79,7 +79,7 @@ def sentences(endpoint: str) -> Iterator[None]:
     try:
         yield
     except requests.HTTPError as error:
-        raise ClusterError(_refusal(error, endpoint)) from None
+        raise _refusal(error, endpoint) from None
     except requests.exceptions.SSLError as error:
         raise UnreachableError(f"{endpoint}: its certificate is not trusted ({error}); correct it") from None
     except requests.ConnectionError:
@@ -92,8 +92,8 @@ def sentences(endpoint: str) -> Iterator[None]:
         raise ClusterError(f"{endpoint}: {error}") from None
 
 
-def _refusal(error: Any, endpoint: str) -> str:
+def _refusal(error: Any, endpoint: str) -> ClusterError:
     status, text = error.response.status_code, " ".join(error.response.text.split())
     if status == 401:
-        return f"{endpoint}: refuses the credentials (401); check user and password"
-    return f"{endpoint}: {text or error.response.reason} ({status})"
+        return CredentialsError(f"{endpoint}: refuses the credentials (401); check user and password")
+    return ClusterError(f"{endpoint}: {text or error.response.reason} ({status})")

@@ -46,6 +46,10 @@ class ClusterError(FdlError):
     """The cluster refused a request; the sentence is its own where it gave one."""
 
 
+class CredentialsError(ClusterError):
+    """The cluster does not let us in."""
+
+
 class UnreachableError(ClusterError):
     """Nobody answers at the cluster's endpoint."""
 

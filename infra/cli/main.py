@@ -70,14 +70,17 @@ def _explain(error: Exception) -> tuple[str, Exit]:
     if isinstance(error, CliError):
         return str(error), error.status
     if "fdl.errors" in sys.modules:
-        from fdl.errors import ClusterError, FdlError, UnreachableError
+        from fdl.errors import ClusterError, CredentialsError, FdlError, UnreachableError
 
-        if isinstance(error, UnreachableError):
-            return str(error), Exit.UNREACHABLE
-        if isinstance(error, ClusterError):
-            return str(error), Exit.REFUSED if "(401)" in str(error) else Exit.FAILED
-        if isinstance(error, FdlError):
-            return str(error), Exit.BAD_INPUT
+        statuses = {
+            UnreachableError: Exit.UNREACHABLE,
+            CredentialsError: Exit.REFUSED,
+            ClusterError: Exit.FAILED,
+            FdlError: Exit.BAD_INPUT,
+        }
+        for kind, status in statuses.items():
+            if isinstance(error, kind):
+                return str(error), status
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}", Exit.NOT_FOUND if isinstance(error, FileNotFoundError) else Exit.FAILED
