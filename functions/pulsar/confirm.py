@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from functions.pulsar.arrays import Floats, Samples
-from functions.pulsar.dispersion import K_DM_S_MHZ2
 from functions.pulsar.features import FeatureMaker
 from functions.pulsar.frames import SAMPLES
 from functions.pulsar.search import Candidate, CleanFrame, Search
@@ -111,11 +110,10 @@ class Confirmer:
         search = self.search
         interval = search.sampling_time_s
         start = candidate.sample + first * SAMPLES
-        span = K_DM_S_MHZ2 * (search.low_mhz**-2 - search.high_mhz**-2) * max(candidate.span, 0.02)
-        # the slope of a line through evenly weighted points has 12 times the variance of their mean, whose standard
-        # deviation is a Gaussian's width (FWHM / 2.355) over S/N; the grid that was tried comes on top
-        fitted = np.sqrt(12) * candidate.width / 2.355 / candidate.snr
-        resolution = interval * np.hypot(fitted, max(0.5, candidate.width / 4) / np.sqrt(12))
+        # a line fitted through arrivals, each known to a Gaussian's width over its S/N, whose lever arm is the spread
+        # of the pulse's power along the track; the grid of delays that was tried comes on top
+        fitted = candidate.width / 2.355 / candidate.snr / max(candidate.lever, 0.02)
+        delay_error = float(np.hypot(fitted, max(0.5, candidate.width / 8)))
         positions = (start + candidate.delay * search.coordinate) // SAMPLES
         touched = np.arange(
             max(first, int((start - candidate.width / 2) // SAMPLES)),
@@ -125,7 +123,7 @@ class Confirmer:
         return Event(
             time_s=start * interval,
             dm_pc_cm3=search.dm(candidate.delay),
-            dm_error_pc_cm3=resolution / span,
+            dm_error_pc_cm3=search.dm(delay_error),
             width_s=candidate.width * interval,
             snr=candidate.snr,
             sweep_s=candidate.delay * interval,

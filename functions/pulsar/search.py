@@ -88,8 +88,8 @@ class Candidate:
     snr: float
     rows: int
     """Rows of the track that lie in the data."""
-    span: float
-    """Part of the track, in nu^-2, that lies in the data."""
+    lever: float
+    """Standard deviation of the pulse's power along the track, in `dispersion_coordinate`: 0.29 when even."""
 
 
 def _without_zero_dm(cells: Floats, good: Flags) -> Floats:
@@ -283,7 +283,7 @@ class Search:
                 width=float(width * factor),
                 snr=float(best[row, column]),
                 rows=0,
-                span=1.0,
+                lever=0.0,
             )
             if not any(_meet(candidate, peak) for peak in peaks):
                 peaks.append(candidate)
@@ -304,25 +304,28 @@ class Search:
         rows, good = self._rows(frames[first:last], factor)
         start = (candidate.sample - first * SAMPLES + 0.5) / factor - 0.5
         delay, width = candidate.delay / factor, candidate.width / factor
+        running = np.pad(np.cumsum(rows, axis=1, dtype=np.float64), ((0, 0), (1, 0)))
         step = max(0.5, width / 4)
-        best, best_snr, best_profile = None, -np.inf, None
-        for shift in np.arange(-6, 7) * step:
-            for try_width in sorted({max(1, round(width * ratio)) for ratio in (0.5, 0.7, 1.0, 1.4, 2.0)}):
-                reach = int(np.ceil(width * 1.5)) + 2
-                profile = self._along(rows, start, delay + shift, try_width, reach)
-                inside = ~np.isnan(profile) & (good[:, None] > 0.3)
-                sums = np.where(inside, profile, 0).sum(axis=0) / np.sqrt(np.maximum(inside.sum(axis=0), 1))
-                at = int(np.argmax(sums))
-                if sums[at] > best_snr:
-                    best_snr = float(sums[at])
-                    best = (start + at - reach, delay + shift, float(try_width))
-                    best_profile = np.where(inside[:, at], profile[:, at], np.nan)
-        if best is None or best_profile is None:
-            return None
+        reach = int(np.ceil(width * 1.5)) + 2
+        curves: dict[int, list[float]] = {}
+        shifts = np.arange(-8, 9) * step
+        for try_width in sorted({max(1, round(width * ratio)) for ratio in (0.5, 0.7, 1.0, 1.4, 2.0)}):
+            curves[try_width] = [
+                self._strongest(running, good, start, delay + shift, try_width, reach)[0] for shift in shifts
+            ]
+        best_width = max(curves, key=lambda key: max(curves[key]))
+        curve = np.array(curves[best_width])
+        top = int(np.argmax(curve))
+        # the curve of S/N against delay is even about the true delay, so its centroid is known better than its top
+        near = np.abs(np.arange(len(curve)) - top) <= 4
+        weight = np.where(near, np.maximum(curve - 0.75 * curve[top], 0), 0)
+        shift = float(np.sum(weight * shifts) / np.sum(weight)) if curve[top] > 0 else 0.0
+        best_snr, at, best_profile = self._strongest(running, good, start, delay + shift, best_width, reach)
+        best = (start + at, delay + shift, float(best_width))
         # the search measured the noise of such sums, which interference may have raised
         snr = min(best_snr, 1.15 * candidate.snr)
         there = np.flatnonzero(~np.isnan(best_profile))
-        if snr < self.snr_min or len(there) < MIN_ROWS or not _broadband(best_profile[there]):
+        if snr < self.snr_min or len(there) < MIN_ROWS or not _broadband(best_profile[there], snr):
             return None
         refined = Candidate(
             sample=(best[0] + 0.5) * factor - 0.5 + first * SAMPLES,
@@ -330,7 +333,7 @@ class Search:
             width=best[2] * factor,
             snr=snr,
             rows=len(there),
-            span=float(self.coordinate[there[-1]] - self.coordinate[there[0]]),
+            lever=_lever(self.coordinate[there], best_profile[there]),
         )
         if refined.delay < max(self.min_delay, 0.75 * refined.width) or self._undispersed(frames, refined):
             return None
@@ -351,27 +354,52 @@ class Search:
                 strongest = max(strongest, float(sums.max()))
         return strongest > UNDISPERSED * candidate.snr
 
-    def _along(self, rows: Floats, start: float, delay: float, width: int, reach: int) -> Floats:
+    def _strongest(
+        self, running: Floats, good: Floats, start: float, delay: float, width: int, reach: int
+    ) -> tuple[float, float, Floats]:
+        """The strongest boxcar near a start: its S/N, its offset, and its sums row by row (NaN outside of the data)."""
+        profile = self._along(running, start, delay, width, reach)
+        inside = ~np.isnan(profile) & (good[:, None] > 0.3)
+        sums = np.where(inside, profile, 0).sum(axis=0) / np.sqrt(np.maximum(inside.sum(axis=0), 1))
+        at = int(np.argmax(sums))
+        return float(sums[at]), float(at - reach), np.where(inside[:, at], profile[:, at], np.nan)
+
+    def _along(self, running: Floats, start: float, delay: float, width: int, reach: int) -> Floats:
         """Boxcar sums in sigmas of each row along a track, at starts from -reach to reach; NaN outside of the data.
 
-        `start` is the boxcar's centre in the highest row; shape (256, 2 reach + 1).
+        `running` are the cumulative sums of the rows from 0, shape (256, samples + 1); `start` is the boxcar's centre
+        in the highest row; shape (256, 2 reach + 1).
         """
-        running = np.pad(np.cumsum(rows, axis=1, dtype=np.float64), ((0, 0), (1, 0)))
+        length = running.shape[1] - 1
         begin = np.round(start - (width - 1) / 2 + delay * self.coordinate).astype(int)[:, None]
         begin = begin + np.arange(-reach, reach + 1)[None, :]
-        inside = (begin >= 0) & (begin + width <= rows.shape[1])
+        inside = (begin >= 0) & (begin + width <= length)
         safe = np.where(inside, begin, 0)
-        row = np.arange(len(rows))[:, None]
-        sums = (running[row, np.minimum(safe + width, rows.shape[1])] - running[row, safe]) / np.sqrt(width)
+        row = np.arange(len(running))[:, None]
+        sums = (running[row, np.minimum(safe + width, length)] - running[row, safe]) / np.sqrt(width)
         return np.where(inside, sums, np.nan).astype(np.float32)
 
 
-def _broadband(profile: Floats) -> bool:
-    """Whether a pulse of (rows,) sigmas is spread over its rows, and not the doing of one narrow part of them."""
+def _broadband(profile: Floats, snr: float) -> bool:
+    """Whether a pulse of (rows,) sigmas is spread over its rows, and not the doing of one narrow part of them.
+
+    A bright pulse may scintillate: it must show in fewer of the eight parts of its track than a faint one.
+    """
     groups = np.array([group.sum() / np.sqrt(len(group)) for group in np.array_split(profile, GROUPS)])
     total = groups.sum() / np.sqrt(GROUPS)
     rest = np.delete(groups, int(np.argmax(groups))).sum() / np.sqrt(GROUPS - 1)
-    return bool(rest >= 0.55 * total and np.sum(groups > 0.25 * total / np.sqrt(GROUPS)) >= 5)
+    shown = int(np.sum(groups > 0.25 * total / np.sqrt(GROUPS)))
+    return bool(rest >= 0.5 * total and shown >= (5 if snr < 10 else 4))
+
+
+def _lever(coordinate: Floats, profile: Floats) -> float:
+    """Standard deviation of the coordinate, weighted by the power in groups of rows."""
+    power = np.array([max(float(group.mean()), 0.0) for group in np.array_split(profile, GROUPS)])
+    centres = np.array([float(group.mean()) for group in np.array_split(coordinate, GROUPS)])
+    if power.sum() <= 0:
+        return float(coordinate.std())
+    mean = np.sum(power * centres) / power.sum()
+    return float(np.sqrt(np.sum(power * (centres - mean) ** 2) / power.sum()))
 
 
 def _meet(one: Candidate, other: Candidate) -> bool:

@@ -76,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     show("each class: recall, and its share of what is wrong", by_class(test["theoretical"], model))
     if not quick:
         show("trained on one generator, tested on the other (small networks, 24,000 frames)", cross(test))
-    show("natural mix, whole chain", [natural(arguments.model, 1 if quick else 12)])
+    result = natural(arguments.model, 1 if quick else 12)
+    show("natural mix, whole chain", [{"quantity": name, "value": value} for name, value in result.items()])
     return 0
 
 
