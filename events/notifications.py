@@ -107,16 +107,20 @@ def _parse_record(record: Any, where: str) -> Notification:
     s3 = _mapping(record, "s3", where)
     bucket = _text(_mapping(s3, "bucket", f"{where}.s3"), "name", f"{where}.s3.bucket")
     entry = _mapping(s3, "object", f"{where}.s3")
-    request = record.get("requestParameters") or {}
-    source = record.get("source") or {}
+    request = _optional(record, "requestParameters", where)
+    source = _optional(record, "source", where)
+    metadata = _optional(entry, "userMetadata", f"{where}.s3.object")
+    size = entry.get("size") or 0
+    if not isinstance(size, int):
+        raise NotificationError(f"{where}.s3.object.size: is no whole number")
     return Notification(
         bucket=bucket,
         key=unquote_plus(_text(entry, "key", f"{where}.s3.object")),
         event_name=str(record.get("eventName", "")),
-        size=int(entry.get("size") or 0),
+        size=size,
         etag=str(entry.get("eTag", "")),
         content_type=str(entry.get("contentType", "")),
-        metadata={str(name): str(value) for name, value in (entry.get("userMetadata") or {}).items()},
+        metadata={str(name): str(value) for name, value in metadata.items()},
         sequencer=str(entry.get("sequencer", "")),
         time=_time(str(record.get("eventTime", "")), where),
         principal=str(request.get("principalId", "")),
@@ -133,10 +137,19 @@ def _mapping(document: Mapping[str, Any], name: str, where: str) -> Mapping[str,
     return value
 
 
+def _optional(document: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
+    value = document.get(name) or {}
+    if not isinstance(value, dict):
+        raise NotificationError(f"{where}.{name}: is no JSON object")
+    return value
+
+
 def _text(document: Mapping[str, Any], name: str, where: str) -> str:
     value = document.get(name)
     if not isinstance(value, str) or not value:
         raise NotificationError(f"{where}.{name}: is missing")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise NotificationError(f"{where}.{name}: has half a character (a lone surrogate); it is no Unicode text")
     return value
 
 

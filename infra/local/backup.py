@@ -35,6 +35,8 @@ async def back_up(data: Path, database: Database, blobs: Blobs, target: Path) ->
     """
     if not target.is_absolute():
         raise BackupError(f"{target}: is no absolute path; write one")
+    if target.resolve().is_relative_to(data):
+        raise BackupError(f"{target}: lies in the data folder itself; name one outside")
     try:
         target.mkdir(mode=0o700, parents=True)
     except FileExistsError:

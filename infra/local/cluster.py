@@ -53,7 +53,10 @@ def serve(settings: ClusterSettings, environ: Mapping[str, str] = os.environ) ->
     """Run a cluster until SIGTERM or SIGINT, then drain and stop. Raises ClusterError or DatabaseError."""
     configure(settings.log_format)
     sys.setswitchinterval(SWITCH_S)
-    settings.data.mkdir(parents=True, exist_ok=True)
+    try:
+        settings.data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ClusterError(f"{settings.data}: cannot be the data folder ({error.strerror}); name another") from None
     with (
         _listen(settings.api) as api,
         _listen(settings.s3) as s3,
@@ -68,9 +71,9 @@ async def _serve(
     data = settings.data.resolve()
     api, s3 = _bound(settings.api, api_socket), _bound(settings.s3, s3_socket)
     endpoint = settings.s3_advertise or s3.url
-    keys = credentials(data, environ)
     database = Database(data / "dioscar.db")
     try:
+        keys = credentials(data, environ)  # only now: the folder is ours alone
         blobs = Blobs(database, data / "blobs")
         store = ObjectStore(database, blobs)
         services = Services(database, store, REGION)

@@ -2,21 +2,25 @@
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import os
+import shutil
 import signal
 import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import fdl
 from events.notifications import build
 from infra.local import jobs
 from infra.local.announcing import notification_of
 from infra.local.database import Database, DatabaseError
+from infra.local.dispatch import Dispatcher
 from infra.local.executors import Ended, Executor
 from infra.local.executors.process import ProcessExecutor
 from infra.local.executors.warm import WarmExecutor
@@ -24,16 +28,22 @@ from infra.local.finishing import Finisher
 from infra.local.jobs import Job, State
 from infra.local.metrics import Metrics
 from infra.local.objects import PUT, ObjectStore, Origin, StoredObject
-from infra.local.services import Deployed, Services
+from infra.local.services import Deployed, NoSuchService, Services, exists
 from infra.local.staging import Stager
 from infra.local.workspace import MARK, SMALL, Scratch, Workspace
 from layers.runtime.contract import Exit, InputError
-from layers.runtime.incoming import Payload, interpret
+from layers.runtime.incoming import Payload, StorageEvent, interpret
 from layers.runtime.supervisor import encode_reply, regular_files
 
 DRAIN_S = 10.0
-AHEAD = 8
-"""Jobs that are staged or stored beside those that run: a slot is for running, not for waiting on a disk."""
+CALLS = 8
+"""Synchronous calls of one service that are served at once; the others wait."""
+CALL_S = 300.0
+"""How long a synchronous call may take without `dioscar/timeout`: OSCAR's own limit."""
+RECORD_S = 2.0
+LARGE_BODY = 1 << 20
+PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
+"""What is the machine's trouble and not the job's: such an attempt is not counted."""
 
 
 log = logging.getLogger("dioscar.jobs")
@@ -56,17 +66,12 @@ class Engine:
         self.services = services
         self._data = data
         self._region = region
-        self._slots = max(2, os.cpu_count() or 1)
-        self._slots_free = asyncio.Semaphore(self._slots)
-        self._service_slots: dict[tuple[str, int], asyncio.Semaphore] = {}
-        self._active: dict[int, asyncio.Task[None]] = {}
-        self._running: dict[str, set[int]] = {}
+        self._dispatcher = Dispatcher(database, services, max(2, os.cpu_count() or 1), self._attempt)
         self._workspaces: dict[str, Workspace] = {}
         self._pending_writes: set[asyncio.Future[None]] = set()
-        self._open = False
-        self._calls = asyncio.Semaphore(4 * self._slots)
+        self._calls: dict[str, asyncio.Semaphore] = {}
         self._function_script = (Path(fdl.__file__).parent / "function.sh").read_text(encoding="utf-8")
-        self._stager = Stager(database, store)
+        self._stager = Stager(database, store, data / "checkpoints")
         self._finisher = Finisher(database, store)
         self._scratch = Scratch(data)
         self.metrics = Metrics(lambda: jobs.open_counts(database.read))
@@ -76,53 +81,55 @@ class Engine:
     async def start(self) -> None:
         """Take up what was open when the last process ended, then run."""
         kill_left_behind(self._data)
+        (self._data / "home").mkdir(exist_ok=True)
         self._scratch.clear()
         await self.database.write(jobs.interrupted)
         self._process: Executor = ProcessExecutor(self._data)
         self._warm = WarmExecutor(self._data)
         self.services.on_change.append(self._on_service)
-        self._open = True
-        for deployed in self.services.all():
-            self._dispatch(deployed.name)
-        self._arm_all()
+        self._dispatcher.start()
 
     async def stop(self, patience_s: float = DRAIN_S) -> None:
         """Start nothing more, let what runs end or checkpoint, and leave the rest to the next start."""
-        self._open = False
-        running = list(self._active.values())
-        if running:
-            await asyncio.wait(running, timeout=patience_s)
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await self._dispatcher.stop(patience_s)
         await self._warm.close()
         await self._process.close()
         self._scratch.close()
         await asyncio.gather(*self._pending_writes, return_exceptions=True)
 
-    async def submit(self, deployed: Deployed, body: bytes, *, job_id: str = "") -> Job:
-        """Queue an asynchronous call (`/job`). Raises InputError where the body is neither JSON nor base64."""
-        interpret(body)
-        attempts = 1 + deployed.settings.retries
+    async def submit(self, deployed: Deployed, body: bytes) -> Job:
+        """Queue an asynchronous call (`/job`); a notification of several objects is a job for each, the first returned.
+
+        Raises InputError where the body is neither JSON nor base64, NoSuchService where the service has just gone.
+        """
+        event = await understand(body)
+        records = event.document["Records"] if isinstance(event, StorageEvent) else []
+        bodies = [_notice(record) for record in records] if len(records) > 1 else [body]
 
         def work(connection: sqlite3.Connection) -> Job:
-            job = jobs.add(connection, deployed.name, body, max_attempts=attempts, job_id=job_id)
+            if not exists(connection, deployed.name, deployed.token):
+                raise NoSuchService(deployed.name)
+            attempts = 1 + deployed.settings.retries
+            added = [jobs.add(connection, deployed.name, one, max_attempts=attempts) for one in bodies]
             self.wake(deployed.name)
-            return job
+            return added[0]
 
         return await self.database.write(work)
 
     async def call(self, deployed: Deployed, body: bytes) -> Reply:
         """Run synchronously (`/run`): nothing is queued and nothing is stored. Raises InputError for a wrong body."""
-        event = interpret(body)
-        async with self._calls:
+        event = await understand(body)
+        if isinstance(event, StorageEvent):
+            raise InputError(f"the body is an object's notification; POST it to /job/{deployed.name}")
+        async with self._calls.setdefault(deployed.name, asyncio.Semaphore(CALLS)):
             name = f"call-{time.monotonic_ns():x}"
-            size = len(event.body) if isinstance(event, Payload) else event.notification.size
-            workspace = self._scratch.workspace(deployed.name, name, None, size)
+            workspace = self._scratch.workspace(deployed.name, name, None, len(event.body))
             try:
                 workspace.create()
                 staged = await self._stager.stage_event(event, workspace)
-                ended = await self._executor(deployed).run(deployed, staged, timeout_s=deployed.settings.timeout_s)
+                ended = await self._executor(deployed).run(
+                    deployed, staged, timeout_s=deployed.settings.timeout_s or CALL_S
+                )
                 self.metrics.called(deployed.name, ended.code)
                 self._scratch.learn(deployed.name, staged.size() if ended.code == Exit.DONE else None)
                 return await asyncio.to_thread(_reply, ended, staged)
@@ -132,16 +139,13 @@ class Engine:
     async def cancel(self, job: Job) -> bool:
         """End a job that waits or runs; whether there was anything to end."""
         cancelled = await self.database.write(lambda connection: jobs.cancel(connection, job))
-        task = self._active.get(job.seq)
-        if task is not None:
-            task.cancel()
+        self._dispatcher.cancel(job)
         return cancelled
 
     async def delete_service(self, name: str) -> None:
         """Undeploy: its open jobs are cancelled with it."""
         await self.services.delete(name, lambda connection: jobs.cancel_open(connection, name, "the service is gone"))
-        for job in [self._active[seq] for seq in self._running.get(name, set()) if seq in self._active]:
-            job.cancel()
+        self._dispatcher.cancel_service(name)
 
     def progress(self, job: Job) -> dict[str, float] | None:
         """What a running job last said of its progress."""
@@ -159,6 +163,12 @@ class Engine:
     def workers(self) -> list[dict[str, object]]:
         """The idle warm workers."""
         return self._warm.summary()
+
+    async def forget_checkpoint(self, job_id: str) -> None:
+        """Remove what a job kept between its attempts."""
+        folder = self._data / "checkpoints" / job_id
+        if folder.exists():
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     def _on_created(
         self, connection: sqlite3.Connection, stored: StoredObject, event_name: str, origin: Origin
@@ -193,116 +203,79 @@ class Engine:
             object_id=stored.id,
             parent=self._finisher.emitting,
         )
+        jobs.handle(connection, deployed.name, stored.id)
         self.store.pin(connection, stored.id, job.id)
         self.wake(deployed.name)
 
     def wake(self, service: str) -> None:
         """In a transaction: look for work of the service once it is committed."""
-        self.database.after_commit(lambda: self._dispatch(service))
+        self.database.after_commit(lambda: self._dispatcher.wake(service))
 
     def _on_service(self, name: str) -> None:
         self._warm.forget(name)
         self._scratch.forget(name)
+        self._calls.pop(name, None)
         if self.services.get(name) is None:
             self.metrics.forget(name)
-        self._dispatch(name)
-
-    def _arm_all(self) -> None:
-        """After a start: wake each service when its next retry is due."""
-        for deployed in self.services.all():
-            due = jobs.next_due(self.database.read, deployed.name)
-            if due is not None:
-                self._wake_at(deployed.name, due)
-
-    def _wake_at(self, service: str, when: float) -> None:
-        asyncio.get_running_loop().call_later(max(0.0, when - time.time()) + 0.001, self._dispatch, service)
-
-    def _dispatch(self, service: str) -> None:
-        """Take up as many of a service's jobs as there is room for: those that run, and a few behind them."""
-        deployed = self.services.get(service)
-        if not self._open or deployed is None:
-            return
-        mine = self._running.setdefault(service, set())
-        limit = deployed.settings.concurrency or self._slots
-        room = min(self._slots + AHEAD - len(self._active), limit + AHEAD - len(mine))
-        if room <= 0:
-            return
-        ready = jobs.ready(self.database.read, service, time.time(), limit=room + len(mine))
-        for job in [job for job in ready if job.seq not in self._active][:room]:
-            mine.add(job.seq)
-            task = asyncio.create_task(self._attempt(deployed, job))
-            self._active[job.seq] = task
-            task.add_done_callback(lambda task, job=job: self._ended(task, job))  # type: ignore[misc]
-
-    def _ended(self, task: "asyncio.Task[None]", job: Job) -> None:
-        self._active.pop(job.seq, None)
-        self._running.get(job.service, set()).discard(job.seq)
-        self._workspaces.pop(job.id, None)
-        if not task.cancelled() and task.exception() is not None:
-            asyncio.get_running_loop().call_exception_handler(
-                {"message": f"job {job.id}: the engine failed", "exception": task.exception()}
-            )
-            self._wake_at(job.service, time.time() + 1)
-        self._dispatch(job.service)
-        if len(self._active) < self._slots + AHEAD:
-            for deployed in self.services.all():
-                self._dispatch(deployed.name)
+        self._dispatcher.wake(name)
 
     async def _attempt(self, deployed: Deployed, job: Job) -> None:
         """One attempt of a job, from its input's bytes to its outputs' rows; only the run itself takes up a slot."""
-        stored = self.store.by_id(job.object) if job.object is not None else None
-        size = stored.size if stored else 0
-        workspace = self._scratch.workspace(job.service, job.id, self.log_path(job), size)
-        self._workspaces[job.id] = workspace
-        staged: Workspace | None = None
+        workspace: Workspace | None = None
         began = time.time()
         try:
-            try:
-                if size <= SMALL:
-                    staged = await self._stage(deployed, job, workspace)
-                async with self._slot(deployed), self._slots_free:
-                    began = time.time()
-                    if job.attempt == 0:
-                        self.metrics.waited(job.service, began - job.created)
-                    self._write_later(lambda connection: jobs.start(connection, job))
-                    staged = staged or await self._stage(deployed, job, workspace)
-                    ended = await self._executor(deployed).run(deployed, staged, timeout_s=deployed.settings.timeout_s)
-                if ended.code == Exit.DONE:
-                    produced = await self._finisher.succeed(deployed, job, staged, ended.run_key)
-                    self._scratch.learn(deployed.name, produced)
-                    self.metrics.ended(job.service, State.SUCCEEDED, time.time() - began)
-                    return
-            except InputError as error:
-                ended = Ended(Exit.BAD_INPUT, "InputError", str(error))
-            except (OSError, DatabaseError) as error:
-                ended = Ended(Exit.FAILED, type(error).__name__, f"the cluster could not store or stage it: {error}")
-            self._scratch.learn(deployed.name, None)
-            state, due = await self._finisher.fail(job, ended, _reason(ended, workspace))
-            self.metrics.ended(job.service, state, time.time() - began)
-            facts = {
-                "job": job.id,
-                "service": job.service,
-                "key": job.key,
-                "state": str(state),
-                "exit_code": ended.code,
-            }
-            log.warning("job %s is %s: %s", job.id, state, _reason(ended, workspace), extra=facts)
-            if due is not None:
-                self._wake_at(job.service, due)
+            stored = self.store.by_id(job.object) if job.object is not None else None
+            size = stored.size if stored else 0
+            workspace = self._scratch.workspace(job.service, job.id, self.log_path(job), size)
+            self._workspaces[job.id] = workspace
+            staged = await self._stage(deployed, job, workspace) if size <= SMALL else None
+            async with self._dispatcher.slot(deployed, job):
+                began = time.time()
+                if job.attempt == 0:
+                    self.metrics.waited(job.service, began - job.created)
+                self._write_later(lambda connection: jobs.start(connection, job))
+                staged = staged or await self._stage(deployed, job, workspace)
+                ended = await self._executor(deployed).run(deployed, staged, timeout_s=deployed.settings.timeout_s)
+            if ended.code == Exit.DONE:
+                produced = await self._finisher.succeed(deployed, job, staged, ended.run_key)
+                self._scratch.learn(deployed.name, produced)
+                await self.forget_checkpoint(job.id)
+                self.metrics.ended(job.service, State.SUCCEEDED, time.time() - began)
+            else:
+                await self._failed(job, ended, _reason(ended, workspace), began)
+        except InputError as error:
+            await self._failed(job, Ended(Exit.BAD_INPUT, "InputError", str(error)), f"InputError: {error}", began)
+        except (OSError, DatabaseError) as error:
+            ended = Ended(Exit.FAILED, type(error).__name__, str(error))
+            passing = isinstance(error, DatabaseError) or error.errno in PASSING
+            reason = f"the cluster could not stage or store it: {error}"
+            await self._failed(job, ended, reason, began, counted=not passing)
+        except Exception as error:  # a defect of the engine's is a failed attempt, not a job that nobody ends
+            log.exception("job %s", job.id)
+            reason = f"the cluster failed: {type(error).__name__}: {error}"
+            await self._failed(job, Ended(Exit.FAILED, type(error).__name__, str(error)), reason, began)
         finally:
-            await workspace.remove()
+            self._workspaces.pop(job.id, None)
+            if workspace is not None:
+                await workspace.remove()
+
+    async def _failed(self, job: Job, ended: Ended, reason: str, began: float, *, counted: bool = True) -> None:
+        """Record how an attempt failed; where that cannot be written, wait until it can: the run is not repeated."""
+        self._scratch.learn(job.service, None)
+        while True:
+            try:
+                state = await self._finisher.fail(job, ended, reason, counted=counted)
+                break
+            except DatabaseError as error:
+                log.error("job %s: its end cannot be recorded: %s", job.id, error)
+                await asyncio.sleep(RECORD_S)
+        self.metrics.ended(job.service, state, time.time() - began)
+        facts = {"job": job.id, "service": job.service, "key": job.key, "state": str(state), "exit_code": ended.code}
+        log.warning("job %s is %s: %s", job.id, state, reason, extra=facts)
 
     async def _stage(self, deployed: Deployed, job: Job, workspace: Workspace) -> Workspace:
         workspace.create()
         return await self._stager.stage_job(deployed, job, workspace)
-
-    def _slot(self, deployed: Deployed) -> asyncio.Semaphore:
-        """The service's own limit, `dioscar/concurrency`; a new revision starts with a new one."""
-        key = (deployed.name, deployed.revision)
-        if key not in self._service_slots:
-            self._service_slots = {k: v for k, v in self._service_slots.items() if k[0] != deployed.name}
-            self._service_slots[key] = asyncio.Semaphore(deployed.settings.concurrency or self._slots)
-        return self._service_slots[key]
 
     def _write_later(self, work: Callable[[sqlite3.Connection], None]) -> None:
         """Queue a change that need not be durable before we go on; changes are made in the order they are queued."""
@@ -314,6 +287,16 @@ class Engine:
         """`warm` where the script is ours, byte for byte, and the FDL does not ask for `process`."""
         ours = deployed.service.script == self._function_script and "DIOSCAR_FUNCTION" in deployed.variables
         return self._warm if ours and deployed.settings.executor != "process" else self._process
+
+
+async def understand(body: bytes) -> StorageEvent | Payload:
+    """What a body is, decoded off the event loop where it is large. Raises InputError where it is neither."""
+    return await asyncio.to_thread(interpret, body) if len(body) > LARGE_BODY else interpret(body)
+
+
+def _notice(record: dict[str, Any]) -> bytes:
+    """A notification of one object, of several that came together."""
+    return json.dumps({"Records": [record]}, ensure_ascii=False).encode()
 
 
 def _reason(ended: Ended, workspace: Workspace) -> str:

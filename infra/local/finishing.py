@@ -20,6 +20,8 @@ from layers.runtime.supervisor import regular_files
 
 MOST_FILES = 10_000
 """Files of one run that are stored: each is a row, and all rows are one transaction, for which everybody waits."""
+CLUSTER_PAUSE_S = 10.0
+"""Before an attempt that the cluster itself could not make is made again."""
 CREATED = "s3:ObjectCreated:Put"
 Target = tuple[str, str, str, Mapping[str, str]]
 """A file of the run, the bucket and key that it becomes, and its metadata."""
@@ -94,22 +96,18 @@ class Finisher:
         for blob in blobs.values():
             self._store.blobs.discard(blob)
 
-    async def fail(self, job: Job, ended: Ended, reason: str) -> tuple[State, float | None]:
-        """Record how an attempt ended; the job's new state, and when it is to be tried again, if it is."""
+    async def fail(self, job: Job, ended: Ended, reason: str, *, counted: bool = True) -> State:
+        """Record how an attempt ended; returns the job's new state."""
 
         def work(connection: sqlite3.Connection) -> State:
             if not jobs.is_open(connection, job):
                 return State.CANCELLED
-            if ended.code == Exit.AGAIN:
-                jobs.again(connection, job, ended.code, reason)
+            if ended.code == Exit.AGAIN or not counted:
+                jobs.again(connection, job, ended.code, reason, jobs.AGAIN_S if counted else CLUSTER_PAUSE_S)
                 return State.PENDING
             return jobs.fail(connection, job, ended.code, reason, final=ended.code == Exit.BAD_INPUT)
 
-        state = await self._database.write(work)
-        if state not in (State.PENDING, State.RETRYING):
-            return state, None
-        again = jobs.get(self._database.read, job.id)
-        return state, again.not_before if again else None
+        return await self._database.write(work)
 
     def _forwards(self, deployed: Deployed, job: Job, files: list[str]) -> list[Target]:
         """What the function's FORWARD sends on, with the metadata that tells where it came from."""

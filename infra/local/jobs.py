@@ -37,11 +37,15 @@ CREATE TABLE IF NOT EXISTS jobs (
     pinned TEXT
 );
 CREATE INDEX IF NOT EXISTS jobs_open ON jobs (service, seq) WHERE state IN ('Pending', 'Running', 'Retrying');
+CREATE INDEX IF NOT EXISTS jobs_ready ON jobs (service, seq)
+    WHERE state IN ('Pending', 'Running', 'Retrying') AND not_before = 0;
+CREATE INDEX IF NOT EXISTS jobs_delayed ON jobs (service, not_before) WHERE not_before > 0;
 CREATE INDEX IF NOT EXISTS jobs_open_of_key ON jobs (service, bucket, key, seq)
     WHERE state IN ('Pending', 'Running', 'Retrying');
 CREATE INDEX IF NOT EXISTS jobs_of_service ON jobs (service, seq);
 CREATE INDEX IF NOT EXISTS jobs_of_state ON jobs (state, seq);
-CREATE INDEX IF NOT EXISTS jobs_of_key ON jobs (bucket, key, seq);
+CREATE INDEX IF NOT EXISTS jobs_of_key ON jobs (key, seq);
+CREATE INDEX IF NOT EXISTS jobs_of_bucket ON jobs (bucket, seq);
 CREATE INDEX IF NOT EXISTS jobs_of_parent ON jobs (parent) WHERE parent != '';
 CREATE TABLE IF NOT EXISTS transitions (
     job INTEGER NOT NULL REFERENCES jobs (seq) ON DELETE CASCADE,
@@ -59,6 +63,15 @@ CREATE TABLE IF NOT EXISTS job_outputs (
     sha256 TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS job_outputs_of_job ON job_outputs (job);
+CREATE TABLE IF NOT EXISTS handled (
+    object INTEGER NOT NULL,
+    service TEXT NOT NULL,
+    PRIMARY KEY (object, service)
+) WITHOUT ROWID;
+CREATE TRIGGER IF NOT EXISTS objects_handled AFTER DELETE ON objects
+BEGIN
+    DELETE FROM handled WHERE object = OLD.id;
+END;
 """
 
 BACKOFF_S = 1.0
@@ -136,12 +149,11 @@ def add(
     key: str = "",
     object_id: int | None = None,
     parent: str = "",
-    job_id: str = "",
 ) -> Job:
     """Queue an invocation of `service` with the event or payload `body`."""
     now = time.time()
     name = service if len(service) < 25 else service[:16]  # OSCAR's rule: the name must fit a Kubernetes label
-    job_id = job_id or f"{name}-{uuid.uuid4()}"
+    job_id = f"{name}-{uuid.uuid4()}"
     row = connection.execute(
         f"INSERT INTO jobs (id, service, bucket, key, object, body, parent, state, max_attempts, created)"  # noqa: S608 - our own column names
         f" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING {_COLUMNS}",
@@ -153,12 +165,15 @@ def add(
 
 
 def start(connection: sqlite3.Connection, job: Job) -> None:
-    """An attempt begins."""
+    """An attempt begins, unless the job has been cancelled meanwhile."""
     now = time.time()
-    connection.execute(
-        "UPDATE jobs SET state = ?, attempt = attempt + 1, started = ? WHERE seq = ?", (State.RUNNING, now, job.seq)
+    begun = connection.execute(
+        "UPDATE jobs SET state = ?, attempt = attempt + 1, started = ?, not_before = 0"
+        " WHERE seq = ? AND state IN ('Pending', 'Running', 'Retrying')",
+        (State.RUNNING, now, job.seq),
     )
-    _note(connection, job.seq, State.RUNNING, job.attempt + 1, now=now)
+    if begun.rowcount:
+        _note(connection, job.seq, State.RUNNING, job.attempt + 1, now=now)
 
 
 def succeed(connection: sqlite3.Connection, job: Job, outputs: Iterable[OutputRow], run_key: str) -> None:
@@ -171,12 +186,12 @@ def succeed(connection: sqlite3.Connection, job: Job, outputs: Iterable[OutputRo
     _end(connection, job, State.SUCCEEDED, 0, "")
 
 
-def again(connection: sqlite3.Connection, job: Job, exit_code: int, reason: str) -> None:
-    """The attempt checkpointed: it goes on from there and is not counted."""
+def again(connection: sqlite3.Connection, job: Job, exit_code: int, reason: str, pause_s: float = AGAIN_S) -> None:
+    """The attempt is not counted: it checkpointed and goes on from there, or it was the cluster that failed."""
     now = time.time()
     connection.execute(
-        "UPDATE jobs SET state = ?, attempt = attempt - 1, not_before = ?, exit_code = ?, reason = ? WHERE seq = ?",
-        (State.PENDING, now + AGAIN_S, exit_code, reason, job.seq),
+        "UPDATE jobs SET state = ?, attempt = ?, not_before = ?, exit_code = ?, reason = ? WHERE seq = ?",
+        (State.PENDING, job.attempt, now + pause_s, exit_code, reason, job.seq),
     )
     _note(connection, job.seq, State.PENDING, job.attempt, reason, now=now)
 
@@ -216,26 +231,35 @@ def pin(connection: sqlite3.Connection, job: Job, pinned: list[dict[str, str]]) 
 
 def ready(connection: sqlite3.Connection, service: str, now: float, *, limit: int) -> list[Job]:
     """Jobs of a service that may start: due, and none before them on the same object key is still open."""
-    rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM jobs AS job INDEXED BY jobs_open"  # noqa: S608
-        " WHERE service = ? AND state IN ('Pending', 'Running', 'Retrying') AND not_before <= ?"
+    first = (
         " AND (object IS NULL OR NOT EXISTS (SELECT 1 FROM jobs AS earlier INDEXED BY jobs_open_of_key"
         "  WHERE earlier.service = job.service AND earlier.bucket = job.bucket AND earlier.key = job.key"
         "  AND earlier.state IN ('Pending', 'Running', 'Retrying') AND earlier.seq < job.seq))"
-        " ORDER BY seq LIMIT ?",
-        (service, now, limit),
     )
-    return [_job(row) for row in rows.fetchall()]
+    at_once = connection.execute(
+        f"SELECT {_COLUMNS} FROM jobs AS job INDEXED BY jobs_ready"  # noqa: S608
+        f" WHERE service = ? AND state IN ('Pending', 'Running', 'Retrying') AND not_before = 0{first}"
+        " ORDER BY seq LIMIT ?",
+        (service, limit),
+    ).fetchall()
+    delayed = connection.execute(
+        f"SELECT {_COLUMNS} FROM jobs AS job INDEXED BY jobs_delayed"  # noqa: S608
+        f" WHERE service = ? AND not_before > 0 AND not_before <= ? AND state IN ('Pending', 'Retrying'){first}"
+        " ORDER BY not_before LIMIT ?",
+        (service, now, limit),
+    ).fetchall()
+    return sorted(map(_job, at_once + delayed), key=lambda job: job.seq)[:limit]
 
 
-def next_due(connection: sqlite3.Connection, service: str) -> float | None:
-    """When the next waiting job of a service may start."""
+def next_due(connection: sqlite3.Connection, service: str, now: float) -> float | None:
+    """When the next job of a service that waits for its time may start."""
     row = connection.execute(
-        "SELECT min(not_before) FROM jobs INDEXED BY jobs_open"
-        " WHERE service = ? AND state IN ('Pending', 'Running', 'Retrying')",
-        (service,),
+        "SELECT not_before FROM jobs INDEXED BY jobs_delayed"
+        " WHERE service = ? AND not_before > 0 AND not_before > ? AND state IN ('Pending', 'Retrying')"
+        " ORDER BY not_before LIMIT 1",
+        (service, now),
     ).fetchone()
-    return None if row[0] is None else float(row[0])
+    return None if row is None else float(row[0])
 
 
 def is_open(connection: sqlite3.Connection, job: Job) -> bool:
@@ -300,23 +324,25 @@ def triggered(connection: sqlite3.Connection, job: Job) -> list[str]:
     return [row[0] for row in rows.fetchall()]
 
 
-def ended_between(connection: sqlite3.Connection, where: Mapping[str, str], since: float, until: float) -> list[Job]:
-    """Jobs that have ended, made in a span of time, by any of `service`, `state`, `bucket` and `key`; oldest first."""
+def ended_between(
+    connection: sqlite3.Connection, where: Mapping[str, str], since: float, until: float, *, after: int, limit: int
+) -> list[Job]:
+    """Jobs that have ended, made in a span of time, by `service` or `state`; oldest first, from those after `after`."""
     terms = "".join(f" AND {name} = ?" for name in where)
     rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM jobs WHERE created >= ? AND created <= ?"  # noqa: S608
-        f" AND state IN ('Succeeded', 'Dead', 'Cancelled'){terms} ORDER BY seq",
-        (since, until, *where.values()),
+        f"SELECT {_COLUMNS} FROM jobs WHERE seq > ? AND created >= ? AND created <= ?"  # noqa: S608
+        f" AND state IN ('Succeeded', 'Dead', 'Cancelled'){terms} ORDER BY seq LIMIT ?",
+        (after, since, until, *where.values(), limit),
     )
     return [_job(row) for row in rows.fetchall()]
 
 
-def revive(connection: sqlite3.Connection, job: Job, object_id: int | None) -> bool:
+def revive(connection: sqlite3.Connection, job: Job, object_id: int | None, pinned: str | None) -> bool:
     """Put a job that has ended back into the queue, its attempts counted anew; whether it had ended."""
     rows = connection.execute(
-        "UPDATE jobs SET state = ?, attempt = 0, not_before = 0, object = ?, exit_code = NULL, reason = '',"
+        "UPDATE jobs SET state = ?, attempt = 0, not_before = 0, object = ?, pinned = ?, exit_code = NULL, reason = '',"
         " finished = NULL WHERE seq = ? AND state IN ('Succeeded', 'Dead', 'Cancelled') RETURNING seq",
-        (State.PENDING, object_id, job.seq),
+        (State.PENDING, object_id, pinned, job.seq),
     ).fetchall()
     if not rows:
         return False
@@ -325,12 +351,14 @@ def revive(connection: sqlite3.Connection, job: Job, object_id: int | None) -> b
     return True
 
 
-def handled(connection: sqlite3.Connection, service: str, object_id: int, bucket: str, key: str) -> bool:
-    """Whether a job of the service on this very version of an object exists, in whatever state."""
-    row = connection.execute(
-        "SELECT 1 FROM jobs WHERE bucket = ? AND key = ? AND service = ? AND object = ? LIMIT 1",
-        (bucket, key, service, object_id),
-    ).fetchone()
+def handle(connection: sqlite3.Connection, service: str, object_id: int) -> None:
+    """Remember that this version of an object has had a job of the service, for as long as the version is there."""
+    connection.execute("INSERT OR IGNORE INTO handled VALUES (?, ?)", (object_id, service))
+
+
+def is_handled(connection: sqlite3.Connection, service: str, object_id: int) -> bool:
+    """Whether this version of an object has ever had a job of the service."""
+    row = connection.execute("SELECT 1 FROM handled WHERE object = ? AND service = ?", (object_id, service)).fetchone()
     return row is not None
 
 
@@ -357,13 +385,14 @@ def delete(connection: sqlite3.Connection, job_id: str) -> bool:
     return bool(rows.fetchall())
 
 
-def delete_finished(connection: sqlite3.Connection, service: str, *, everything: bool) -> list[str]:
-    """Forget the jobs of a service that succeeded, or all that have ended; returns their ids."""
+def delete_finished(connection: sqlite3.Connection, service: str, *, everything: bool, limit: int) -> list[str]:
+    """Forget some jobs of a service that succeeded, or of all that have ended; returns their ids."""
     states = (State.SUCCEEDED, State.DEAD, State.CANCELLED) if everything else (State.SUCCEEDED,)
     marks = ", ".join("?" * len(states))
     rows = connection.execute(
-        f"DELETE FROM jobs WHERE service = ? AND state IN ({marks}) RETURNING id",  # noqa: S608
-        (service, *states),
+        "DELETE FROM jobs WHERE seq IN (SELECT seq FROM jobs WHERE service = ?"  # noqa: S608
+        f" AND state IN ({marks}) ORDER BY seq LIMIT ?) RETURNING id",
+        (service, *states, limit),
     )
     return [row[0] for row in rows.fetchall()]
 
@@ -382,7 +411,7 @@ def cancel_open(connection: sqlite3.Connection, service: str, reason: str) -> No
 def _end(connection: sqlite3.Connection, job: Job, state: State, exit_code: int | None, reason: str) -> None:
     now = time.time()
     connection.execute(
-        "UPDATE jobs SET state = ?, finished = ?, exit_code = ?, reason = ? WHERE seq = ?",
+        "UPDATE jobs SET state = ?, finished = ?, not_before = 0, exit_code = ?, reason = ? WHERE seq = ?",
         (state, now, exit_code, reason, job.seq),
     )
     _note(connection, job.seq, state, job.attempt + 1, reason, now=now)

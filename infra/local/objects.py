@@ -110,7 +110,7 @@ class ObjectStore:
         self.blobs = blobs
         self.clock = clock
         self.listeners: list[Listener] = []
-        self.known_target: Callable[[str], bool] = lambda _: False
+        self.targets: list[Callable[[str], bool]] = []
         database.add_schema(buckets.SCHEMA)
         database.add_schema(SCHEMA)
         database.add_schema(multipart.SCHEMA)
@@ -318,6 +318,10 @@ class ObjectStore:
             return False
         return True
 
+    def has_bucket(self, connection: sqlite3.Connection, name: str) -> bool:
+        """Whether there is such a bucket, as this transaction sees it."""
+        return buckets.get(connection, name) is not None
+
     def pin(self, connection: sqlite3.Connection, object_id: int, holder: str) -> None:
         """Keep a version readable until `holder` lets go, whatever becomes of its key."""
         connection.execute(
@@ -345,9 +349,10 @@ class ObjectStore:
         """Replace what is set on a bucket.
 
         Raises:
-            UnknownTarget: `known_target` does not know an ARN; nothing was changed.
+            UnknownTarget: none of `targets` knows an ARN that was not set before; nothing was changed.
         """
-        buckets.set_notifications(connection, bucket, notifications, self.known_target)
+        known = partial(_is_known, self.targets)
+        buckets.set_notifications(connection, bucket, notifications, known)
 
     def matching(self, connection: sqlite3.Connection, bucket: str, key: str, event_name: str) -> Sequence[str]:
         """The targets that an event on a key goes to, each once, in the order they were set."""

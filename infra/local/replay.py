@@ -1,11 +1,13 @@
 """Run again what has run or never did: one job, the dead of a time, objects below a prefix, what is missing."""
 
+import json
 import sqlite3
 from dataclasses import dataclass
 
 from infra.local import jobs
 from infra.local.engine import Engine
 from infra.local.jobs import Job, State
+from infra.local.services import exists
 
 BATCH = 500
 
@@ -38,12 +40,12 @@ class Replayer:
             raise NothingToReplay(f"{job.id} is {job.state} and has not ended; cancel it first")
 
     async def span(self, span: JobSpan) -> int:
-        """Run jobs again; those whose object is gone stay as they are. Returns how many were put back."""
+        """Run jobs again; those that cannot stay as they are. Returns how many were put back."""
         where = {name: value for name, value in (("service", span.service), ("state", span.state)) if value}
-        found = jobs.ended_between(self._database.read, where, span.since, span.until)
-        revived = 0
-        for start in range(0, len(found), BATCH):
-            some = found[start : start + BATCH]
+        revived = after = 0
+        read = self._database.read
+        while some := jobs.ended_between(read, where, span.since, span.until, after=after, limit=BATCH):
+            after = some[-1].seq
             revived += await self._database.write(lambda connection, some=some: self._revive_some(connection, some))  # type: ignore[misc]
         return revived
 
@@ -70,16 +72,20 @@ class Replayer:
         return made
 
     def _revive(self, connection: sqlite3.Connection, job: Job) -> bool:
+        if not exists(connection, job.service):
+            raise NothingToReplay(f'there is no service "{job.service}"; deploy it first')
         object_id = job.object
         if object_id is not None:
             kept = self._store.version(connection, object_id) or self._store.find(connection, job.bucket, job.key)
             if kept is None:
                 raise NothingToReplay(f"{job.bucket}/{job.key}: the object is gone; upload it again")
             object_id = kept.id
-        if not jobs.revive(connection, job, object_id):
+        inputs = [int(entry["id"]) for entry in json.loads(job.pinned or "[]")]
+        there = all(self._store.version(connection, number) is not None for number in inputs)
+        if not jobs.revive(connection, job, object_id, job.pinned if there else None):
             return False
-        if object_id is not None:
-            self._store.pin(connection, object_id, job.id)
+        for number in [*([] if object_id is None else [object_id]), *(inputs if there else [])]:
+            self._store.pin(connection, number, job.id)
         self._engine.wake(job.service)
         return True
 
@@ -99,7 +105,7 @@ class Replayer:
             if stored is None:
                 continue
             for deployed in self._engine.listening(connection, bucket, key):
-                if missing and jobs.handled(connection, deployed.name, stored.id, bucket, key):
+                if missing and jobs.is_handled(connection, deployed.name, stored.id):
                     continue
                 self._engine.queue(connection, deployed, stored)
                 made += 1

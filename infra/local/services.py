@@ -1,5 +1,6 @@
 """The deployed services: their documents, their tokens and their mailboxes."""
 
+import asyncio
 import json
 import secrets
 import sqlite3
@@ -67,7 +68,8 @@ class Services:
         self._database = database
         self._store = store
         self._region = region
-        self._opening: set[str] = set()
+        self._opening = ""
+        self._changing = asyncio.Lock()
         self._deployed = {row["name"]: _deployed(row) for row in database.read.execute("SELECT * FROM services")}
         self.on_change: list[Callable[[str], None]] = []
         store.known_target = self.is_target
@@ -92,66 +94,67 @@ class Services:
 
     def is_target(self, arn: str) -> bool:
         """Whether a bucket may notify `arn`."""
-        return self.target(arn) is not None or any(arn == self.arn(name) for name in self._opening)
+        return self.target(arn) is not None or (bool(self._opening) and arn == self.arn(self._opening))
 
     async def create(self, service: Service, owner: str = ADMIN) -> Deployed:
         """Deploy a service: its row, its buckets and their notifications are one transaction."""
         deployed = Deployed(service, secrets.token_hex(32), owner, 1)
-        if service.name in self._deployed:
-            raise ServiceExists(service.name)
 
         def work(connection: sqlite3.Connection) -> None:
             now = time.time()
-            rows = connection.execute(
-                "INSERT INTO services VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING name",
+            connection.execute(
+                "INSERT INTO services VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (service.name, _document(service), deployed.token, owner, deployed.revision, now, now),
-            ).fetchall()
-            if not rows:
-                raise ServiceExists(service.name)
+            )
             self._open_mailboxes(connection, service)
 
-        self._opening.add(service.name)
-        try:
-            await self._database.write(work)
-        finally:
-            self._opening.discard(service.name)
-        self._changed(deployed)
+        async with self._changing:
+            if service.name in self._deployed:
+                raise ServiceExists(service.name)
+            self._opening = service.name
+            try:
+                await self._database.write(work)
+            finally:
+                self._opening = ""
+            self._changed(deployed)
         return deployed
 
     async def update(self, service: Service) -> Deployed:
         """Replace a service's document; its token and owner stay."""
-        before = self._deployed.get(service.name)
-        if before is None:
-            raise NoSuchService(service.name)
-        deployed = Deployed(service, before.token, before.owner, before.revision + 1)
+        async with self._changing:
+            before = self._deployed.get(service.name)
+            if before is None:
+                raise NoSuchService(service.name)
+            deployed = Deployed(service, before.token, before.owner, before.revision + 1)
 
-        def work(connection: sqlite3.Connection) -> None:
-            connection.execute(
-                "UPDATE services SET document = ?, revision = ?, updated = ? WHERE name = ?",
-                (_document(service), deployed.revision, time.time(), service.name),
-            )
-            self._close_mailboxes(connection, before.service, remove=False)
-            self._open_mailboxes(connection, service)
+            def work(connection: sqlite3.Connection) -> None:
+                connection.execute(
+                    "UPDATE services SET document = ?, revision = ?, updated = ? WHERE name = ?",
+                    (_document(service), deployed.revision, time.time(), service.name),
+                )
+                self._close_mailboxes(connection, before.service, remove=False)
+                self._open_mailboxes(connection, service)
 
-        await self._database.write(work)
-        self._changed(deployed)
+            await self._database.write(work)
+            self._changed(deployed)
         return deployed
 
     async def delete(self, name: str, finish: Callable[[sqlite3.Connection], None]) -> None:
         """Remove a service; `finish` ends its jobs in the same transaction. Buckets that hold data stay."""
-        before = self._deployed.get(name)
-        if before is None:
-            raise NoSuchService(name)
+        async with self._changing:
+            before = self._deployed.get(name)
+            if before is None:
+                raise NoSuchService(name)
 
-        def work(connection: sqlite3.Connection) -> None:
-            connection.execute("DELETE FROM services WHERE name = ?", (name,))
-            self._close_mailboxes(connection, before.service, remove=True)
-            finish(connection)
+            def work(connection: sqlite3.Connection) -> None:
+                connection.execute("DELETE FROM services WHERE name = ?", (name,))
+                self._close_mailboxes(connection, before.service, remove=True)
+                finish(connection)
 
-        await self._database.write(work)
-        self._deployed.pop(name, None)
-        for tell in self.on_change:
-            tell(name)
+            await self._database.write(work)
+            self._deployed.pop(name, None)
+            for tell in self.on_change:
+                tell(name)
 
     def _changed(self, deployed: Deployed) -> None:
         self._deployed[deployed.name] = deployed
@@ -172,11 +175,19 @@ class Services:
     def _close_mailboxes(self, connection: sqlite3.Connection, service: Service, *, remove: bool) -> None:
         arn = self.arn(service.name)
         for entry in service.mailboxes:
+            if not self._store.has_bucket(connection, entry.bucket):
+                continue
             others = [n for n in self._store.notifications_in(connection, entry.bucket) if n.arn != arn]
             self._store.set_notifications(connection, entry.bucket, others)
         if remove:
             for bucket in {e.bucket for e in (*service.input, *service.output) if e.provider_type == "minio"}:
                 self._store.delete_bucket_if_empty(connection, bucket, service=service.name)
+
+
+def exists(connection: sqlite3.Connection, name: str, token: str | None = None) -> bool:
+    """Whether, in this transaction, a service of that name (and that token) is deployed."""
+    row = connection.execute("SELECT token FROM services WHERE name = ?", (name,)).fetchone()
+    return row is not None and token in (None, row[0])
 
 
 def _document(service: Service) -> str:

@@ -22,7 +22,8 @@ LONGEST_NAME = 255
 class Stager:
     """Copies objects into workspaces: a function can do what it likes with its input, never with the store's."""
 
-    def __init__(self, database: Database, store: ObjectStore) -> None:
+    def __init__(self, database: Database, store: ObjectStore, checkpoints: Path) -> None:
+        self._checkpoints = checkpoints
         self._database = database
         self._store = store
 
@@ -36,6 +37,7 @@ class Stager:
                 raise InputError(f"{job.bucket}/{job.key}: this version of the object is gone; upload it again")
         staged = await self.stage_event(event, workspace, stored, deployed=deployed)
         variables = {**staged.job_variables, "JOB_UUID": job.id, "RESOURCE_ID": "dioscar"}
+        variables["DIOSCAR_CHECKPOINT"] = str(self._checkpoints / job.id)
         source = Path(variables.get("INPUT_FILE_PATH", ""))
         if "DIOSCAR_FUNCTION" in deployed.variables and source.is_file():
             references = inputs.read_references(source)
@@ -56,6 +58,7 @@ class Stager:
         """The workspace with the event's object or payload, and the variables that OSCAR's supervisor exports."""
         download = not (deployed and deployed.service.file_stage_in)
         variables = script_variables(event, workspace.received, workspace.produced, staged=download)
+        variables["DIOSCAR_CHECKPOINT"] = str(workspace.folder / "checkpoint")
         variables["TMPDIR"] = str(workspace.folder / "tmp")
         variables["DIOSCAR_PROGRESS"] = str(workspace.folder / "progress.json")
         target = Path(variables.get("INPUT_FILE_PATH", ""))

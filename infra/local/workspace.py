@@ -106,16 +106,20 @@ class Scratch:
         self._largest.pop(service, None)
 
     def _has_room(self) -> bool:
-        room = os.statvfs(self._memory)
+        try:
+            room = os.statvfs(self._memory)
+        except OSError:  # it has been cleared behind our back, as some systems do at logout
+            return False
         return room.f_bavail * room.f_frsize > ROOM
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
     """A JSON object, or None where there is none (yet)."""
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return None
+    return value if isinstance(value, dict) else None
 
 
 def service_environment(deployed: Deployed, data: Path) -> dict[str, str]:
@@ -142,6 +146,5 @@ def service_environment(deployed: Deployed, data: Path) -> dict[str, str]:
         "OSCAR_SERVICE_TOKEN": deployed.token,
         "OSCAR_SERVICE_BASE_PATH": f"/system/services/{deployed.name}/exposed",
         "DIOSCAR_ENGINE": "embedded",
-        "DIOSCAR_CHECKPOINT": str(data / "checkpoints"),
         MARK: str(data),
     }

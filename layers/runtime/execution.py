@@ -76,6 +76,8 @@ def execute(
         outcome = Outcome(Exit.BAD_INPUT, "InputError", _sentence(error))
     except Checkpointed as error:
         outcome = Outcome(Exit.AGAIN, "Checkpointed", _sentence(error) or "checkpointed; to be run again")
+    except SystemExit:
+        outcome = Outcome(Exit.FAILED, "SystemExit", "the function left its process; return, or raise InputError")
     except MemoryError:
         outcome = Outcome(Exit.FAILED, "MemoryError", "the memory of this job is used up; give the service more memory")
     except Exception as error:  # the function is a stranger's code: whatever it raises is an outcome

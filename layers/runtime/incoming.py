@@ -59,6 +59,8 @@ def interpret(body: bytes) -> StorageEvent | Payload:
 
 def _gateway(document: dict[str, Any]) -> Payload:
     text = document.get("body") or ""
+    if not isinstance(document.get("queryStringParameters") or {}, dict):
+        raise InputError('queryStringParameters: is no JSON object; write {"name": "value"}')
     body = text if isinstance(text, str) else json.dumps(text)
     query = document.get("queryStringParameters") or {}
     decoded = _decode(body.encode()) if document.get("isBase64Encoded") else body.encode()

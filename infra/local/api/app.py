@@ -13,9 +13,11 @@ from infra.local.api.invocation import InvocationRoutes
 from infra.local.api.logs import LogRoutes
 from infra.local.api.own import OwnRoutes
 from infra.local.api.replay import ReplayRoutes
-from infra.local.api.replies import empty
+from infra.local.api.replies import empty, text_reply
 from infra.local.api.services import ServiceRoutes
+from infra.local.database import DatabaseError, DiskFull
 from infra.local.engine import Engine
+from infra.local.objects import StoreError
 from infra.local.settings import Credentials
 
 
@@ -57,8 +59,25 @@ def make_app(engine: Engine, credentials: Credentials, *, s3_endpoint: str, regi
             system("POST", "/dioscar/v1/replay", replay.many),
             system("POST", "/dioscar/v1/backup", own.backup),
         ],
-        exception_handlers={Exception: _internal_error},
+        exception_handlers={
+            DiskFull: _disk_full,
+            DatabaseError: _unavailable,
+            StoreError: _refused,
+            Exception: _internal_error,
+        },
     )
+
+
+async def _disk_full(request: Request, error: Exception) -> Response:
+    return text_reply(f"{error}; make room and try again", 507)
+
+
+async def _unavailable(request: Request, error: Exception) -> Response:
+    return text_reply(f"{error}; try again", 503)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    return text_reply(str(error), 400)
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:

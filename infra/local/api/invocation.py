@@ -1,18 +1,24 @@
 """`/run` and `/job`: call a service and wait, or leave it work."""
 
+import asyncio
+from collections.abc import Coroutine
 from http import HTTPStatus
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from infra.local.api.authentication import by_token, refused
 from infra.local.api.replies import empty, json_reply
-from infra.local.engine import Engine
+from infra.local.engine import Engine, Reply
 from infra.local.executors import Ended
 from infra.local.executors.process import TIMED_OUT
+from infra.local.services import NoSuchService
 from layers.runtime.contract import Exit, InputError
 
 LARGEST_BODY = 256 * 2**20
+GONE = 499
+"""The status that nobody reads: the client has closed its connection."""
 
 
 class InvocationRoutes:
@@ -27,9 +33,11 @@ class InvocationRoutes:
         if deployed is None:
             return refused(request)
         try:
-            reply = await self._engine.call(deployed, await _body(request))
+            reply = await _while_listening(request, self._engine.call(deployed, await _body(request)))
         except InputError as error:
             return _error(Ended(Exit.BAD_INPUT, "InputError", str(error)))
+        if reply is None:
+            return empty(GONE)
         if reply.ended.code != Exit.DONE:
             return _error(reply.ended)
         return Response(reply.body, media_type=request.headers.get("content-type", "text/plain"))
@@ -43,9 +51,28 @@ class InvocationRoutes:
             job = await self._engine.submit(deployed, await _body(request))
         except InputError as error:
             return _error(Ended(Exit.BAD_INPUT, "InputError", str(error)))
+        except NoSuchService:
+            return refused(request)
         response = empty(201)
         response.headers["X-Dioscar-Job"] = job.id
         return response
+
+
+async def _while_listening(request: Request, call: Coroutine[Any, Any, Reply]) -> Reply | None:
+    """The reply, or None where the client has gone: nobody waits for the run any more, so it is ended."""
+
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    running, leaving = asyncio.ensure_future(call), asyncio.ensure_future(gone())
+    try:
+        await asyncio.wait({running, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        return await running if running.done() else None
+    finally:
+        for task in (running, leaving):
+            task.cancel()
+        await asyncio.gather(running, leaving, return_exceptions=True)
 
 
 async def _body(request: Request) -> bytes:

@@ -1,11 +1,14 @@
 """`/system/logs`: a service's jobs in OSCAR's phases, and what they printed."""
 
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from infra.local import jobs
 from infra.local.api.replies import empty, json_reply, text_reply
@@ -13,6 +16,8 @@ from infra.local.engine import Engine
 from infra.local.jobs import OSCAR_PHASES, Job
 
 PAGE = 70
+BATCH = 500
+PIECE = 1 << 20
 
 
 class LogRoutes:
@@ -27,7 +32,7 @@ class LogRoutes:
         if self._engine.services.get(name) is None:
             return empty(404)
         page = request.query_params.get("page", "")
-        if page and not page.isdigit():
+        if page and not (page.isascii() and page.isdecimal() and len(page) < 19):
             return text_reply(f'page "{page}" is not one of ours; take next_page of the page before', 400)
         found = jobs.find(
             self._engine.database.read, {"service": name}, limit=PAGE + 1, before=int(page) if page else None
@@ -42,49 +47,52 @@ class LogRoutes:
         job = self._job(request)
         if job is None:
             return empty(404)
-        text = _read(self._engine.log_path(job))
-        if request.query_params.get("timestamps", "").lower() in ("true", "1"):
-            stamp = _rfc3339(job.started or job.created, "microseconds")
-            text = "".join(f"{stamp} {line}" for line in text.splitlines(keepends=True))
-        return Response(text, media_type="text/plain")
+        stamped = request.query_params.get("timestamps", "").lower() in ("true", "1")
+        stamp = f"{_rfc3339(job.started or job.created, 'microseconds')} ".encode() if stamped else b""
+        return StreamingResponse(_pieces(self._engine.log_path(job), stamp), media_type="text/plain")
 
     async def delete(self, request: Request) -> Response:
         """Forget one job."""
         job = self._job(request)
-        if job is None or not await self._forget(job.id):
+
+        def work(connection: sqlite3.Connection) -> Sequence[str]:
+            return self._unpinned(connection, [job.id] if job and jobs.delete(connection, job.id) else [])
+
+        if job is None or not await self._engine.database.write(work):
             return empty(404)
-        self._engine.log_path(job).unlink(missing_ok=True)
+        await self._clean(job.service, [job.id])
         return empty(204)
 
     async def delete_all(self, request: Request) -> Response:
-        """Forget the jobs that succeeded, or (`all=true`) all that have ended."""
+        """Forget the jobs that succeeded, or (`all=true`) all that have ended; also of a service that is gone."""
         name = request.path_params["service"]
-        if self._engine.services.get(name) is None:
-            return empty(404)
         everything = request.query_params.get("all", "").lower() in ("true", "1")
 
-        def work(connection: Any) -> Any:
-            gone = jobs.delete_finished(connection, name, everything=everything)
-            for job_id in gone:
-                self._engine.store.unpin(connection, job_id)
-            return gone
+        def work(connection: sqlite3.Connection) -> Sequence[str]:
+            gone = jobs.delete_finished(connection, name, everything=everything, limit=BATCH)
+            return self._unpinned(connection, gone)
 
-        for job_id in await self._engine.database.write(work):
-            (self._engine.logs_of(name) / f"{job_id}.log").unlink(missing_ok=True)
-        return empty(204)
+        found = self._engine.services.get(name) is not None
+        while gone := await self._engine.database.write(work):
+            found = True
+            await self._clean(name, gone)
+        return empty(204 if found else 404)
+
+    def _unpinned(self, connection: sqlite3.Connection, gone: Sequence[str]) -> Sequence[str]:
+        for job_id in gone:
+            self._engine.store.unpin(connection, job_id)
+        return gone
+
+    async def _clean(self, service: str, gone: Sequence[str]) -> None:
+        """Remove the files of jobs that are forgotten."""
+        folder = self._engine.logs_of(service)
+        await asyncio.to_thread(_unlink, [folder / f"{job_id}.log" for job_id in gone])
+        for job_id in gone:
+            await self._engine.forget_checkpoint(job_id)
 
     def _job(self, request: Request) -> Job | None:
         job = jobs.get(self._engine.database.read, request.path_params["job"])
         return job if job is not None and job.service == request.path_params["service"] else None
-
-    async def _forget(self, job_id: str) -> bool:
-        def work(connection: Any) -> bool:
-            gone = jobs.delete(connection, job_id)
-            if gone:
-                self._engine.store.unpin(connection, job_id)
-            return gone
-
-        return await self._engine.database.write(work)
 
 
 def _status(job: Job) -> dict[str, str]:
@@ -96,8 +104,23 @@ def _rfc3339(seconds: float, precision: str = "seconds") -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec=precision).replace("+00:00", "Z")
 
 
-def _read(path: Path) -> str:
+def _unlink(paths: Sequence[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+async def _pieces(path: Path, stamp: bytes) -> AsyncIterator[bytes]:
+    """A log, a megabyte at a time, `stamp` before each line."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        stream = await asyncio.to_thread(path.open, "rb")
     except FileNotFoundError:
-        return ""
+        return
+    with stream:
+        at_start = bool(stamp)
+        while chunk := await asyncio.to_thread(stream.read, PIECE):
+            if stamp:
+                ends = chunk.endswith(b"\n")
+                body = (chunk[:-1] if ends else chunk).replace(b"\n", b"\n" + stamp)
+                chunk = (stamp if at_start else b"") + body + (b"\n" if ends else b"")
+                at_start = ends
+            yield chunk

@@ -37,7 +37,7 @@ class OwnRoutes:
         if "state" in where and where["state"] not in list(State):
             return _refused(f'state "{where["state"]}" is none; known are {", ".join(State)}', 400)
         limit = query.get("limit", "100")
-        if not limit.isdigit():
+        if not (limit.isascii() and limit.isdecimal() and len(limit) < 10):
             return _refused(f'limit "{limit}" is no whole number', 400)
         found = jobs.find(self._engine.database.read, where, limit=min(int(limit), MOST))
         return json_reply({"jobs": [self._shown(job) for job in found]})
@@ -99,8 +99,8 @@ class OwnRoutes:
             made = await back_up(self._data, self._engine.database, self._engine.store.blobs, target)
         except BackupError as error:
             return _refused(str(error), 400)
-        except OSError as error:
-            return _refused(f"{target}: the copy was given up ({error.strerror}); nothing of it was kept", 507)
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+            return _refused(f"{document['to']!a}: the copy was given up ({error}); nothing of it was kept", 507)
         return json_reply(asdict(made))
 
     async def metrics(self, request: Request) -> Response:

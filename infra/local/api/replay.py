@@ -19,6 +19,7 @@ KNOWN = {
     "objects": {"bucket", "prefix", "missing"},
     "missing": set[str](),
 }
+LATEST_S = 1e12
 ENDED = (State.SUCCEEDED, State.DEAD, State.CANCELLED)
 
 
@@ -99,6 +100,8 @@ def _number(options: dict[str, Any], name: str, default: float) -> float:
     value = options.get(name, default)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{name}: {json.dumps(value)} is no time in Unix seconds")
+    if abs(value) > LATEST_S:
+        raise ValueError(f"{name}: is no time in Unix seconds")
     return float(value)
 
 

@@ -20,11 +20,13 @@ from infra.local.executors import Ended
 from infra.local.executors.process import kill_group, timed_out, within
 from infra.local.services import Deployed
 from infra.local.workspace import Workspace, service_environment
+from layers.runtime.contract import Exit
 
 IDLE_S = 300.0
 LARGEST_REPLY = 64 * 2**20
-HEALTHY = (0, 65, 75)
-Key = tuple[str, int, str]
+HEALTHY = (Exit.DONE, Exit.BAD_INPUT, Exit.AGAIN)
+Key = tuple[str, str, int]
+"""Service, token and revision: a service of the same name that is made anew has another token."""
 
 
 @dataclass
@@ -42,7 +44,7 @@ class Worker:
         try:
             self.writer.write(json.dumps(message).encode() + b"\n")
             line = await self.reader.readline()
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, asyncio.IncompleteReadError, ValueError):  # ValueError: a line without an end
             return None
         return json.loads(line) if line else None
 
@@ -58,11 +60,13 @@ class WarmExecutor:
     def __init__(self, data: Path) -> None:
         self._data = data
         self._idle: dict[Key, list[Worker]] = {}
+        self._forgotten: dict[str, int] = {}
         self._reaper = asyncio.create_task(self._reap())
 
     async def run(self, deployed: Deployed, workspace: Workspace, *, timeout_s: float | None) -> Ended:
         """Serve the run on an idle worker of this service, or on a new one."""
-        key = (deployed.name, deployed.revision, deployed.owner)
+        key = (deployed.name, deployed.token, deployed.revision)
+        forgotten = self._forgotten.get(deployed.name, 0)
         idle = self._idle.get(key, [])
         worker = idle.pop() if idle else await self._spawn(deployed, workspace)
         if worker is None:
@@ -81,14 +85,15 @@ class WarmExecutor:
             keep = reply["code"] in HEALTHY and reply["peak_rss_bytes"] < max(limit, 2**29)
             return Ended(reply["code"], reply["error"], reply["message"], reply["run_key"])
         finally:
-            if keep:
+            if keep and forgotten == self._forgotten.get(deployed.name, 0):
                 worker.idle_since = time.monotonic()
                 self._idle.setdefault(key, []).append(worker)
             else:
                 await self._retire(worker)
 
     def forget(self, service: str) -> None:
-        """Retire the idle workers of a service that has changed or gone."""
+        """Retire the workers of a service that has changed or gone: the idle ones now, the others after their run."""
+        self._forgotten[service] = self._forgotten.get(service, 0) + 1
         for key in [key for key in self._idle if key[0] == service]:
             for worker in self._idle.pop(key):
                 worker.retire()
@@ -96,7 +101,7 @@ class WarmExecutor:
     def summary(self) -> list[dict[str, Any]]:
         """The idle workers, for people to see."""
         return [
-            {"service": key[0], "revision": key[1], "pid": worker.process.pid, "served": worker.served}
+            {"service": key[0], "revision": key[2], "pid": worker.process.pid, "served": worker.served}
             for key, workers in self._idle.items()
             for worker in workers
         ]

@@ -1,0 +1,137 @@
+"""Which job is taken up when: due, in the order of its key, within its service's limit, and services in turn."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from infra.local import jobs
+from infra.local.database import Database
+from infra.local.jobs import Job
+from infra.local.services import Deployed, Services
+from infra.local.slots import Slots
+
+log = logging.getLogger("dioscar.jobs")
+
+AHEAD = 2
+"""Jobs of a service that are staged while others run, so that a slot is never idle for want of a file."""
+STORING = 32
+"""Jobs of a service whose outputs are being stored; a slot is for running, not for waiting on a disk."""
+REST_S = 1.0
+"""How long a job rests after the engine itself has failed with it."""
+
+
+class Dispatcher:
+    """Takes up jobs and hands each to `attempt`; belongs to one event loop."""
+
+    def __init__(
+        self, database: Database, services: Services, slots: int, attempt: Callable[[Deployed, Job], Awaitable[None]]
+    ) -> None:
+        self._database = database
+        self._services = services
+        self._attempt = attempt
+        self._total = slots
+        self._slots = Slots(slots)
+        self._open = False
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._taken: dict[str, set[int]] = {}
+        self._before: dict[str, set[int]] = {}
+        self._woken: set[str] = set()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    def start(self) -> None:
+        """Take up what is there."""
+        self._open = True
+        for deployed in self._services.all():
+            self.wake(deployed.name)
+
+    async def stop(self, patience_s: float) -> None:
+        """Start nothing more, wait a while for what runs, and leave the rest to the next start."""
+        self._open = False
+        for timer in self._timers.values():
+            timer.cancel()
+        running = list(self._tasks.values())
+        if running:
+            await asyncio.wait(running, timeout=patience_s)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    def wake(self, service: str) -> None:
+        """Look for work of a service soon; many calls in a row are one look."""
+        if not self._woken:
+            asyncio.get_running_loop().call_soon(self._look)
+        self._woken.add(service)
+
+    def cancel(self, job: Job) -> None:
+        """End what is done about a job just now."""
+        task = self._tasks.get(job.seq)
+        if task is not None:
+            task.cancel()
+
+    def cancel_service(self, service: str) -> None:
+        """End what is done about any job of a service."""
+        for seq in list(self._taken.get(service, ())):
+            self._tasks[seq].cancel()
+
+    @asynccontextmanager
+    async def slot(self, deployed: Deployed, job: Job) -> AsyncIterator[None]:
+        """A place to run in, within the limits of the service and of the machine."""
+        async with self._slots.place(deployed.name, self._limit(deployed)):
+            if not self._open:
+                raise asyncio.CancelledError  # the cluster is stopping: the next start takes it up
+            try:
+                yield
+            finally:
+                self._before[job.service].discard(job.seq)
+                self.wake(job.service)
+
+    def _limit(self, deployed: Deployed) -> int:
+        return min(deployed.settings.concurrency or self._total, self._total)
+
+    def _look(self) -> None:
+        woken, self._woken = self._woken, set()
+        for service in woken:
+            self._dispatch(service)
+
+    def _dispatch(self, service: str) -> None:
+        deployed = self._services.get(service)
+        if not self._open or deployed is None:
+            return
+        taken = self._taken.setdefault(service, set())
+        before = self._before.setdefault(service, set())
+        room = min(self._limit(deployed) + AHEAD - len(before), STORING - (len(taken) - len(before)))
+        now = time.time()
+        if room > 0:
+            ready = jobs.ready(self._database.read, service, now, limit=room + len(taken))
+            for job in [job for job in ready if job.seq not in taken][:room]:
+                taken.add(job.seq)
+                before.add(job.seq)
+                task = asyncio.ensure_future(self._attempt(deployed, job))
+                self._tasks[job.seq] = task
+                task.add_done_callback(lambda task, job=job: self._ended(task, job))  # type: ignore[misc]
+        self._arm(service, now)
+
+    def _arm(self, service: str, now: float) -> None:
+        """Wake the service when the next of its jobs that wait for their time is due."""
+        timer = self._timers.pop(service, None)
+        if timer is not None:
+            timer.cancel()
+        due = jobs.next_due(self._database.read, service, now)
+        if due is not None:
+            delay = max(0.0, due - now) + 0.001
+            self._timers[service] = asyncio.get_running_loop().call_later(delay, self.wake, service)
+
+    def _ended(self, task: "asyncio.Future[None]", job: Job) -> None:
+        del self._tasks[job.seq]
+        self._before[job.service].discard(job.seq)
+        if task.cancelled() or task.exception() is None:
+            self._release(job)
+            return
+        log.error("job %s: the engine failed", job.id, exc_info=task.exception())
+        asyncio.get_running_loop().call_later(REST_S, self._release, job)
+
+    def _release(self, job: Job) -> None:
+        self._taken[job.service].discard(job.seq)
+        self.wake(job.service)
