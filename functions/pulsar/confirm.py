@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from functions.pulsar.arrays import Floats, Samples
+from functions.pulsar.clean import CleanFrame
 from functions.pulsar.features import FeatureMaker
 from functions.pulsar.frames import SAMPLES
-from functions.pulsar.search import Candidate, CleanFrame, Search
+from functions.pulsar.search import Candidate, Search
 
 MAX_WINDOW = 16
 """Suspect frames that are searched together, at most."""

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from functions.pulsar.band import EFFELSBERG
+from functions.pulsar.clean import CleanFrame
 from functions.pulsar.confirm import Confirmer, Event
 from functions.pulsar.features import FeatureMaker
 from functions.pulsar.interference import Burst, Carrier
-from functions.pulsar.search import CleanFrame, Search
+from functions.pulsar.search import Search
 from functions.pulsar.source import Pulse
 
 MEAN, SIGMA = np.full(256, 120, np.float32), np.full(256, 15, np.float32)
