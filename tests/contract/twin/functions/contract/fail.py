@@ -1,6 +1,7 @@
 """Fails in the way that its input says, after it has written half of an output."""
 
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -16,6 +17,8 @@ def run(source: Path, destination: Path, settings: object, job: Job) -> None:
         raise ValueError("a defect of the function")
     if how == "crash":
         os._exit(3)
+    if how == "exit":
+        sys.exit(0)
     if how == "hang":
         while not job.stopping:
             time.sleep(0.01)
