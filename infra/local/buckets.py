@@ -112,11 +112,15 @@ def set_notifications(
     wanted: Iterable[Notification],
     known_target: Callable[[str], bool],
 ) -> None:
-    """Replace what is set on a bucket; a target that is not known is refused, and nothing changes."""
+    """Replace what is set on a bucket; a target that is neither known nor set already is refused, and nothing changes.
+
+    One that is set and has gone may stay: a service must not fail to come or go for what others have left there.
+    """
     bucket = number(connection, name)
+    before = {row["arn"] for row in connection.execute("SELECT arn FROM notifications WHERE bucket = ?", (bucket,))}
     connection.execute("DELETE FROM notifications WHERE bucket = ?", (bucket,))
     for position, one in enumerate(wanted):
-        if not known_target(one.arn):
+        if one.arn not in before and not known_target(one.arn):
             raise UnknownTarget
         connection.execute(
             "INSERT INTO notifications VALUES (?, ?, ?, ?, ?, ?, ?)",

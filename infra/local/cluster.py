@@ -27,6 +27,7 @@ from infra.local.objects import ObjectStore
 from infra.local.s3.app import S3App
 from infra.local.services import Services
 from infra.local.settings import REGION, Address, credentials, write_private
+from infra.local.webhooks import Webhooks, targets_of
 
 STATE_FILE = "cluster.json"
 BACKLOG = 1024
@@ -71,6 +72,7 @@ async def _serve(
     data = settings.data.resolve()
     api, s3 = _bound(settings.api, api_socket), _bound(settings.s3, s3_socket)
     endpoint = settings.s3_advertise or s3.url
+    targets = targets_of(environ)
     database = Database(data / "dioscar.db")
     try:
         keys = credentials(data, environ)  # only now: the folder is ours alone
@@ -78,6 +80,7 @@ async def _serve(
         store = ObjectStore(database, blobs)
         services = Services(database, store, REGION)
         engine = Engine(data, database, store, services, REGION)
+        webhooks = Webhooks(database, store, targets, REGION)
         secrets = {keys.minio_access_key: keys.minio_secret_key}
         s3_app = S3App(store, secrets.get, REGION)
         servers = [
@@ -90,6 +93,7 @@ async def _serve(
             loop.add_signal_handler(number, stopping.set)
         await store.start()
         await engine.start()
+        await webhooks.start()
         serving = [
             asyncio.create_task(server.serve(sockets=[sock]))
             for server, sock in zip(servers, (api_socket, s3_socket), strict=True)
@@ -114,6 +118,7 @@ async def _serve(
             server.should_exit = True
         await asyncio.gather(*serving)
         await engine.stop()
+        await webhooks.stop()
         await store.stop()
         blobs.close()
     finally:

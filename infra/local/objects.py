@@ -351,8 +351,9 @@ class ObjectStore:
         Raises:
             UnknownTarget: none of `targets` knows an ARN that was not set before; nothing was changed.
         """
-        known = partial(_is_known, self.targets)
-        buckets.set_notifications(connection, bucket, notifications, known)
+        buckets.set_notifications(
+            connection, bucket, notifications, lambda arn: any(knows(arn) for knows in self.targets)
+        )
 
     def matching(self, connection: sqlite3.Connection, bucket: str, key: str, event_name: str) -> Sequence[str]:
         """The targets that an event on a key goes to, each once, in the order they were set."""

@@ -72,7 +72,7 @@ class Services:
         self._changing = asyncio.Lock()
         self._deployed = {row["name"]: _deployed(row) for row in database.read.execute("SELECT * FROM services")}
         self.on_change: list[Callable[[str], None]] = []
-        store.known_target = self.is_target
+        store.targets.append(self.is_target)
 
     def get(self, name: str) -> Deployed | None:
         """The service of that name."""

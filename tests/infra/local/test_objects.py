@@ -274,7 +274,7 @@ async def test_a_services_empty_bucket_goes_with_it(opened):
 
 
 async def test_which_targets_an_event_goes_to(opened):
-    opened.store.known_target = lambda arn: arn.startswith("arn:")
+    opened.store.targets.append(lambda arn: arn.startswith("arn:"))
     wanted = [
         Notification("1", "arn:a", ("s3:ObjectCreated:*",), prefix="in/"),
         Notification("2", "arn:b", ("s3:ObjectCreated:Put",), suffix=".fil"),

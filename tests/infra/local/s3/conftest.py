@@ -71,7 +71,7 @@ class Endpoint:
         database = Database(self.data / "dioscar.db")
         blobs = Blobs(database, self.data / "blobs")
         self.store = ObjectStore(database, blobs)
-        self.store.known_target = lambda arn: arn.startswith("arn:minio:sqs:") and arn.endswith(":webhook")
+        self.store.targets.append(lambda arn: arn.startswith("arn:minio:sqs:") and arn.endswith(":webhook"))
         self.app = app = S3App(self.store, {ACCESS: SECRET}.get)
         config = uvicorn.Config(
             app, http="httptools", lifespan="off", access_log=False, log_config=None, server_header=False
