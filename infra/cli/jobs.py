@@ -2,20 +2,24 @@
 
 import base64
 import binascii
+import contextlib
 import json
 import re
 import sys
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from infra.cli.errors import DIOSCAR, CliError, Exit
-from infra.cli.output import ago, console, human_time, json_option, print_json, print_table
+from infra.cli.output import ago, console, human_time, json_option, make_table, print_json, print_table
 from infra.cli.target import Target, cluster_option, target
 
 STATES = ("Pending", "Running", "Retrying", "Succeeded", "Failed", "Dead", "Cancelled")
+COLUMNS = ("JOB", "STATE", ">TRY", ">AGE", ">TOOK", "INPUT", "NOTE")
+WATCH_S = 1.0
 OPEN = ("Pending", "Running", "Retrying")
 _COLOURS = {"Succeeded": "green", "Running": "cyan", "Retrying": "yellow", "Failed": "red", "Dead": "red"}
 _UUID = re.compile(r"-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -69,21 +73,35 @@ def invoke(
 @click.option("--service", metavar="SERVICE", help="Only this service's.")
 @click.option("--state", type=click.Choice(STATES, case_sensitive=False), help="Only those in this state.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many, newest first.")
+@click.option("--watch", is_flag=True, help="Keep the list up to date, until Ctrl-C.")
 @cluster_option
 @json_option
 def jobs(
-    job: str | None, service: str | None, state: str | None, limit: int, cluster: str | None, as_json: bool
+    job: str | None,
+    service: str | None,
+    state: str | None,
+    limit: int,
+    watch: bool,
+    cluster: str | None,
+    as_json: bool,
 ) -> None:
     """List jobs, newest first; with a JOB, all that is known about it."""
     there = target(cluster)
     if job is not None:
         _show(find_job(there, job), as_json=as_json)
         return
+    if watch:
+        _watch(lambda: list_jobs(there, service=service, state=state, limit=limit))
+        return
     found = list_jobs(there, service=service, state=state, limit=limit)
     if as_json:
         print_json(found)
         return
-    rows = [
+    print_table(COLUMNS, _rows(found), empty="No jobs" + (" like that." if service or state else " yet."))
+
+
+def _rows(found: Iterable[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    return [
         (
             short(entry),
             _coloured(entry["state"]),
@@ -95,8 +113,19 @@ def jobs(
         )
         for entry in found
     ]
-    columns = ["JOB", "STATE", ">TRY", ">AGE", ">TOOK", "INPUT", "NOTE"]
-    print_table(columns, rows, empty="No jobs" + (" like that." if service or state else " yet."))
+
+
+def _watch(look: Callable[[], list[dict[str, Any]]]) -> None:
+    """The list as it is now, on a terminal, until somebody has seen enough."""
+    from rich.live import Live
+
+    screen = console()
+    if not screen.is_terminal:
+        raise click.UsageError("--watch needs a terminal; for programs there is --json.")
+    with Live(console=screen, auto_refresh=False) as live, contextlib.suppress(KeyboardInterrupt):
+        while True:
+            live.update(make_table(COLUMNS, _rows(look())), refresh=True)
+            time.sleep(WATCH_S)
 
 
 @click.command()

@@ -11,6 +11,7 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
+    from rich.table import Table
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
@@ -34,23 +35,28 @@ def print_json(value: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
     """Columns under headings; one whose heading starts with `>` is set to the right. Long lines are the terminal's."""
-    from rich.table import Table
-    from rich.text import Text
-
-    rows = [[cell if isinstance(cell, Text) else Text(printable(str(cell))) for cell in row] for row in rows]
+    rows = list(rows)
     if not rows:
         click.echo(empty)
         return
+    out = console(width=10_000)
+    with out.capture() as capture:
+        out.print(make_table(columns, rows))
+    click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def make_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> "Table":
+    """The table that `print_table` prints."""
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, header_style="")
     for column in columns:
         justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
         table.add_column(Text(column.removeprefix(">"), style="bold"), justify=justify, no_wrap=True)
     for row in rows:
-        table.add_row(*row)
-    out = console(width=10_000)
-    with out.capture() as capture:
-        out.print(table)
-    click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
+        table.add_row(*(cell if isinstance(cell, Text) else Text(printable(str(cell))) for cell in row))
+    return table
 
 
 def progress(*, size: bool = False) -> "Progress":

@@ -1,5 +1,11 @@
 """`invoke`, `jobs`, `logs`: calls answer, jobs are found, failures say why and set the status."""
 
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -127,3 +133,26 @@ def test_a_reply_that_is_no_base64_is_itself() -> None:
     assert decode_reply("aGVsbG8=\n") == b"hello"
     assert decode_reply("just text") == b"just text"
     assert decode_reply("Größe") == "Größe".encode()
+
+
+def test_the_list_can_be_watched_on_a_terminal(cluster: Cluster) -> None:
+    cluster.deploy("cli-watch", script="sleep 1")
+    command = [sys.executable, "-P", "-m", "infra.cli", "jobs", "--watch", "--cluster", str(cluster.data)]
+    ours, theirs = pty.openpty()
+    wide = {**os.environ, "COLUMNS": "160", "TERM": "xterm"}
+    with subprocess.Popen(command, stdout=theirs, stderr=theirs, stdin=theirs, env=wide) as watching:
+        os.close(theirs)
+        cluster.put("cli-watch", "in/seen", b"")
+        seen = b""
+        while not re.search(rb"cli-watch-\S+[^\n]*Succeeded[^\n]*cli-watch/in/seen", seen):
+            seen += os.read(ours, 65536)
+        assert re.search(rb"cli-watch-\S+[^\n]*Running", seen)
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(10) == 0
+    os.close(ours)
+
+
+def test_watching_needs_a_terminal(dioscar: Dioscar, cluster: Cluster) -> None:
+    said = dioscar("jobs", "--watch", "--cluster", cluster.data)
+    assert said.status == 2
+    assert "--watch needs a terminal" in said.err
