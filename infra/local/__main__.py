@@ -7,6 +7,7 @@ from pathlib import Path
 from infra.local.cluster import ClusterError, ClusterSettings, serve
 from infra.local.database import DatabaseError
 from infra.local.settings import Address
+from infra.local.tracing import TracingUnavailable
 
 
 def main() -> int:
@@ -27,7 +28,7 @@ def main() -> int:
             arguments.log_format,
         )
         serve(settings)
-    except (ClusterError, DatabaseError, ValueError) as error:
+    except (ClusterError, DatabaseError, TracingUnavailable, ValueError) as error:
         print(f"dioscar: {error}", file=sys.stderr)  # noqa: T201 - a command's answer
         return 1
     return 0

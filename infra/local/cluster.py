@@ -27,6 +27,7 @@ from infra.local.objects import ObjectStore
 from infra.local.s3.app import S3App
 from infra.local.services import Services
 from infra.local.settings import REGION, Address, credentials, write_private
+from infra.local.tracing import from_environment
 from infra.local.webhooks import Webhooks, targets_of
 
 STATE_FILE = "cluster.json"
@@ -79,7 +80,8 @@ async def _serve(
         blobs = Blobs(database, data / "blobs")
         store = ObjectStore(database, blobs)
         services = Services(database, store, REGION)
-        engine = Engine(data, database, store, services, REGION)
+        tracing = from_environment(environ, str(data))
+        engine = Engine(data, database, store, services, REGION, tracing)
         webhooks = Webhooks(database, store, targets, REGION)
         secrets = {keys.minio_access_key: keys.minio_secret_key}
         s3_app = S3App(store, secrets.get, REGION)
@@ -118,6 +120,8 @@ async def _serve(
             server.should_exit = True
         await asyncio.gather(*serving)
         await engine.stop()
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)
         await webhooks.stop()
         await store.stop()
         blobs.close()

@@ -11,6 +11,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from infra.local.metrics import Metrics
 from infra.local.objects import PUT, ObjectStore, Origin, StoredObject
 from infra.local.services import Deployed, NoSuchService, Services, exists
 from infra.local.staging import Stager
+from infra.local.tracing import Attempt, Tracing
 from infra.local.workspace import MARK, SMALL, Scratch, Workspace
 from layers.runtime.contract import Exit, InputError
 from layers.runtime.incoming import Payload, StorageEvent, interpret
@@ -60,12 +62,21 @@ class Reply:
 class Engine:
     """Runs the jobs of one cluster; belongs to the event loop that starts it."""
 
-    def __init__(self, data: Path, database: Database, store: ObjectStore, services: Services, region: str) -> None:
+    def __init__(
+        self,
+        data: Path,
+        database: Database,
+        store: ObjectStore,
+        services: Services,
+        region: str,
+        tracing: Tracing | None = None,
+    ) -> None:
         self.database = database
         self.store = store
         self.services = services
         self._data = data
         self._region = region
+        self._tracing = tracing
         self._dispatcher = Dispatcher(database, services, max(2, os.cpu_count() or 1), self._attempt)
         self._workspaces: dict[str, Workspace] = {}
         self._pending_writes: set[asyncio.Future[None]] = set()
@@ -235,9 +246,11 @@ class Engine:
                     self.metrics.waited(job.service, began - job.created)
                 self._write_later(lambda connection: jobs.start(connection, job))
                 staged = staged or await self._stage(deployed, job, workspace)
-                ended = await self._executor(deployed).run(deployed, staged, timeout_s=deployed.settings.timeout_s)
+                with self._span(job, stored) as span:
+                    ended = await self._executor(deployed).run(deployed, staged, timeout_s=deployed.settings.timeout_s)
+                    span.ended(ended, "" if ended.code == Exit.DONE else _reason(ended, workspace))
             if ended.code == Exit.DONE:
-                produced = await self._finisher.succeed(deployed, job, staged, ended.run_key)
+                produced = await self._finisher.succeed(deployed, job, staged, ended.run_key, span.metadata)
                 self._scratch.learn(deployed.name, produced)
                 await self.forget_checkpoint(job.id)
                 self.metrics.ended(job.service, State.SUCCEEDED, time.time() - began)
@@ -258,6 +271,10 @@ class Engine:
             self._workspaces.pop(job.id, None)
             if workspace is not None:
                 await workspace.remove()
+
+    def _span(self, job: Job, stored: StoredObject | None) -> AbstractContextManager[Attempt]:
+        """The trace of an attempt, or nothing where nobody asks for traces."""
+        return self._tracing.attempt(job, stored) if self._tracing else nullcontext(Attempt())
 
     async def _failed(self, job: Job, ended: Ended, reason: str, began: float, *, counted: bool = True) -> None:
         """Record how an attempt failed; where that cannot be written, wait until it can: the run is not repeated."""

@@ -35,8 +35,12 @@ class Finisher:
         self._store = store
         self.emitting = ""
 
-    async def succeed(self, deployed: Deployed, job: Job, workspace: Workspace, run_key: str) -> int:
+    async def succeed(
+        self, deployed: Deployed, job: Job, workspace: Workspace, run_key: str, trace: Mapping[str, str]
+    ) -> int:
         """Store what the run made, all of it with everything that follows from it, or nothing; returns its bytes.
+
+        `trace` is metadata for every object.
 
         Raises InputError where a forward cannot be delivered, or where there are too many files.
         """
@@ -69,7 +73,7 @@ class Finisher:
                         key,
                         blobs[path],
                         content_type=mimetypes.guess_type(path)[0] or "application/octet-stream",
-                        metadata=metadata,
+                        metadata={**metadata, **trace},
                         event=CREATED,
                         origin=origin,
                     )
