@@ -58,7 +58,7 @@ class Attempt:
 
 
 class Tracing:
-    """Makes spans in the event loop's thread and sends them from another, in batches; what cannot be sent is dropped."""
+    """Makes spans in the event loop's thread, sends them from another in batches, and drops what cannot be sent."""
 
     def __init__(self, provider: "TracerProvider", cluster: str) -> None:
         self._provider = provider
