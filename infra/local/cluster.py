@@ -143,6 +143,7 @@ def _server(app: Any) -> _Server:
         http="httptools",
         lifespan="off",
         access_log=False,
+        proxy_headers=False,
         log_config=None,
         log_level="warning",
         backlog=BACKLOG,

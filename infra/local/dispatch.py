@@ -39,6 +39,7 @@ class Dispatcher:
         self._before: dict[str, set[int]] = {}
         self._woken: set[str] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._prompt: set[str] = set()
 
     def start(self) -> None:
         """Take up what is there."""
@@ -63,6 +64,11 @@ class Dispatcher:
         if not self._woken:
             asyncio.get_running_loop().call_soon(self._look)
         self._woken.add(service)
+
+    def delayed(self, service: str) -> None:
+        """A job of the service waits for its time now: it is to be woken for it."""
+        self._prompt.discard(service)
+        self.wake(service)
 
     def cancel(self, job: Job) -> None:
         """End what is done about a job just now."""
@@ -115,11 +121,15 @@ class Dispatcher:
 
     def _arm(self, service: str, now: float) -> None:
         """Wake the service when the next of its jobs that wait for their time is due."""
+        if service in self._prompt:
+            return
         timer = self._timers.pop(service, None)
         if timer is not None:
             timer.cancel()
         due = jobs.next_due(self._database.read, service, now)
-        if due is not None:
+        if due is None:
+            self._prompt.add(service)
+        else:
             delay = max(0.0, due - now) + 0.001
             self._timers[service] = asyncio.get_running_loop().call_later(delay, self.wake, service)
 

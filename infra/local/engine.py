@@ -286,6 +286,7 @@ class Engine:
             except DatabaseError as error:
                 log.error("job %s: its end cannot be recorded: %s", job.id, error)
                 await asyncio.sleep(RECORD_S)
+        self._dispatcher.delayed(job.service)
         self.metrics.ended(job.service, state, time.time() - began)
         facts = {"job": job.id, "service": job.service, "key": job.key, "state": str(state), "exit_code": ended.code}
         log.warning("job %s is %s: %s", job.id, state, reason, extra=facts)

@@ -59,7 +59,7 @@ class Stager:
         download = not (deployed and deployed.service.file_stage_in)
         variables = script_variables(event, workspace.received, workspace.produced, staged=download)
         variables["DIOSCAR_CHECKPOINT"] = str(workspace.folder / "checkpoint")
-        variables["TMPDIR"] = str(workspace.folder / "tmp")
+        variables["TMPDIR"] = str(workspace.folder)
         variables["DIOSCAR_PROGRESS"] = str(workspace.folder / "progress.json")
         target = Path(variables.get("INPUT_FILE_PATH", ""))
         if isinstance(event, Payload):

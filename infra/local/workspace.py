@@ -53,10 +53,13 @@ class Workspace:
 
     def create(self) -> None:
         """Make the folders, empty."""
-        if self.folder.exists():
+        try:
+            self.folder.mkdir(mode=0o700)
+        except FileExistsError:
             shutil.rmtree(self.folder)
-        for folder in (self.folder, self.received, self.produced, self.folder / "tmp"):
-            folder.mkdir(mode=0o700)
+            self.folder.mkdir(mode=0o700)
+        self.received.mkdir()
+        self.produced.mkdir()
         self.log.parent.mkdir(parents=True, exist_ok=True)
 
     async def remove(self) -> None:

@@ -16,6 +16,7 @@ class StorageEvent:
 
     notification: Notification
     document: dict[str, Any]
+    text: str
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def interpret(body: bytes) -> StorageEvent | Payload:
             return interpret((inner if isinstance(inner, str) else json.dumps(inner)).encode())
         if is_notification(document):
             try:
-                return StorageEvent(parse(document)[0], document)
+                return StorageEvent(parse(document)[0], document, body.decode())
             except NotificationError as error:
                 raise InputError(f"event: {error}") from None
     return Payload(body if isinstance(document, (dict, list)) else json.dumps(document).encode(), {})

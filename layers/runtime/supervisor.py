@@ -6,7 +6,6 @@ script that failed are not uploaded.
 
 import base64
 import io
-import json
 import os
 import signal
 import subprocess
@@ -77,7 +76,7 @@ def script_variables(
     variables |= {
         "STORAGE_OBJECT_KEY": key,
         "EVENT_TIME": str(event.document["Records"][0].get("eventTime", "")),
-        "EVENT": json.dumps(event.document),
+        "EVENT": event.text,
     }
     if staged:
         name = PurePosixPath(key).name

@@ -57,7 +57,9 @@ class Listening:
         """In the transaction of an event: tell of it once it is durable."""
         for one in tuple(self._listeners):
             if one.bucket in ("", stored.bucket) and one.filter.matches(stored.key, name):
-                line = json.dumps({"Records": build(notification_of(stored, name, origin, self._region))["Records"]})
+                records = build(notification_of(stored, name, origin, self._region))["Records"]
+                records[0]["s3"]["object"]["key"] = stored.key  # who listens gets it as it is, a webhook escaped
+                line = json.dumps({"Records": records})
                 s3.store.database.after_commit(partial(one.tell, f"{line}\n".encode()))
 
     async def listen(self, s3: S3, request: Request) -> Response:
