@@ -215,11 +215,10 @@ def final_labels(probabilities: Floats, index: Positions, events: list[Event], t
     labels = score.decide(probabilities, thresholds)
     suspected = labels[:, 0].copy()
     labels[:, 0] = False
-    place = {int(position): number for number, position in enumerate(index)}
     for event in events:
         for position, snr in zip(event.frames, event.frame_snr, strict=True):
-            number = place.get(position)
-            if number is not None and (snr >= FRAME_SNR or suspected[number]):
+            number = int(np.searchsorted(index, position))
+            if number < len(index) and index[number] == position and (snr >= FRAME_SNR or suspected[number]):
                 labels[number, 0] = True
                 labels[number, 3] &= snr < FRAME_SNR
     labels[:, :3] &= ~labels[:, 3:]
