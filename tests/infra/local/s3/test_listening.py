@@ -41,9 +41,9 @@ def test_what_happens_is_told_as_minio_tells_it(minio, s3, endpoint, bucket):
     thread.join(10)
 
     assert [(one["eventName"], one["s3"]["object"]["key"]) for one in result] == [
-        ("s3:ObjectCreated:Put", "in%2Fa+b.txt"),
-        ("s3:ObjectCreated:Copy", "in%2Fcopy.txt"),
-        ("s3:ObjectRemoved:Delete", "in%2Fcopy.txt"),
+        ("s3:ObjectCreated:Put", "in/a b.txt"),
+        ("s3:ObjectCreated:Copy", "in/copy.txt"),
+        ("s3:ObjectRemoved:Delete", "in/copy.txt"),
     ]
     first = result[0]
     assert first["s3"]["bucket"]["name"] == bucket and first["s3"]["object"]["size"] == 5
