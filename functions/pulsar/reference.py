@@ -45,7 +45,8 @@ class RunningBandpass:
         """Take the first frame's robust level and noise (median, MAD), shape (256, samples / 4), as the reference."""
         median = np.median(pooled, axis=1)
         spread = 1.4826 * np.median(np.abs(pooled - median[:, None]), axis=1)
-        spread = np.where(spread > 0, spread, pooled.std(axis=1))
+        # the MAD of few levels may be far too small, and a row whose noise is underestimated would never be learned
+        spread = np.maximum(spread, 0.7 * pooled.std(axis=1))
         self._mean = median.astype(np.float64) / POOL
         # the sum of four samples has four times a sample's variance
         self._variance = spread.astype(np.float64) ** 2 / POOL

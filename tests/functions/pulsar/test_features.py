@@ -136,6 +136,17 @@ def test_a_dead_row_has_no_noise() -> None:
     assert bandpass.sigma[7] == 0
 
 
+def test_samples_of_few_levels_are_learned() -> None:
+    rng = np.random.default_rng(0)
+    levels = (1.5 + rng.standard_normal((48, 256, 256))).round().clip(0, 3)
+    sums = pool_samples((levels * 85).astype(np.uint8))
+    bandpass = RunningBandpass()
+    bandpass.start(sums[0])
+    for start in range(1, 48, 8):
+        bandpass.update(sums[start : start + 8])
+    assert np.abs(bandpass.sigma / 85 / levels.std() - 1).max() < 0.2
+
+
 def test_the_reference_of_a_frame_knows_nothing_of_later_frames() -> None:
     one, other = started(), started()
     assert np.array_equal(one.mean, other.mean)
