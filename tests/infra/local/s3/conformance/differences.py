@@ -35,20 +35,18 @@ EVENT_DIFFERENCES = {
     "Records[].responseElements.content-length": "not sent here",
     "Records[].responseElements.x-amz-id-2": "this MinIO is older than it",
     "Records[].responseElements.x-minio-deployment-id": "the gateway has none",
-    "Records[].s3.object.size": "MinIO leaves out the size of an empty object",
     "Records[].s3.object.contentType": "the gateway does not send it, MinIO itself does",
-    "Records[].s3.object.userMetadata.content-type": "not sent here: it is in contentType",
-    "Records[].s3.object.userMetadata.X-Amz-Meta-Dioscar-Hops": "of a copy, the gateway names metadata in lower case",
-    "Records[].s3.object.userMetadata.x-amz-meta-dioscar-hops": "of a copy, the gateway names metadata in lower case",
-    "removed: Records[].responseElements.content-length": "not sent here",
-    "removed: Records[].responseElements.x-amz-id-2": "this MinIO is older than it",
-    "removed: Records[].responseElements.x-minio-deployment-id": "the gateway has none",
+    "put: Records[].s3.object.userMetadata.content-type": "not sent here: it is in contentType",
+    "empty: Records[].s3.object.userMetadata.content-type": "not sent here: it is in contentType",
+    "copied: Records[].s3.object.userMetadata.content-type": "not sent here: it is in contentType",
+    "empty: Records[].s3.object.size": "MinIO leaves out the size of an empty object",
+    "copied: Records[].s3.object.userMetadata.X-Amz-Meta-Dioscar-Hops": "the gateway names it in lower case",
+    "copied: Records[].s3.object.userMetadata.x-amz-meta-dioscar-hops": "the gateway names it in lower case",
     "removed: Records[].s3.object.size": "sent here of what was removed, too",
     "removed: Records[].s3.object.eTag": "sent here of what was removed, too",
-    "removed: Records[].s3.object.contentType": "sent here of what was removed, too",
     "removed: Records[].s3.object.userMetadata.X-Amz-Meta-Dioscar-Hops": "sent here of what was removed, too",
 }
-"""Fields of an event that are in one of the two only, or not the same, and why."""
+"""Fields that are in one of two events only, or not the same, and why: in every event, or in one kind."""
 OF_THE_MOMENT = frozenset(
     [
         "Records[].eventTime",
