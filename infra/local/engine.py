@@ -18,7 +18,7 @@ from typing import Any
 
 import fdl
 from events.notifications import build
-from infra.local import jobs
+from infra.local import history, jobs
 from infra.local.announcing import notification_of
 from infra.local.database import Database, DatabaseError
 from infra.local.dispatch import Dispatcher
@@ -85,7 +85,7 @@ class Engine:
         self._stager = Stager(database, store, data / "checkpoints")
         self._finisher = Finisher(database, store)
         self._scratch = Scratch(data)
-        self.metrics = Metrics(lambda: jobs.open_counts(database.read))
+        self.metrics = Metrics(lambda: history.open_counts(database.read))
         database.add_schema(jobs.SCHEMA)
         store.listeners.append(self._on_created)
 

@@ -9,10 +9,9 @@ import random
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -136,7 +135,7 @@ class OutputRow:
     sha256: str
 
 
-_COLUMNS = ", ".join(Job.__dataclass_fields__)
+COLUMNS = ", ".join(Job.__dataclass_fields__)
 
 
 def add(
@@ -156,10 +155,10 @@ def add(
     job_id = f"{name}-{uuid.uuid4()}"
     row = connection.execute(
         f"INSERT INTO jobs (id, service, bucket, key, object, body, parent, state, max_attempts, created)"  # noqa: S608 - our own column names
-        f" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING {_COLUMNS}",
+        f" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING {COLUMNS}",
         (job_id, service, bucket, key, object_id, body, parent, State.PENDING, max_attempts, now),
     ).fetchone()
-    job = _job(row)
+    job = job_of(row)
     _note(connection, job.seq, State.PENDING, 0, now=now)
     return job
 
@@ -237,13 +236,13 @@ def ready(connection: sqlite3.Connection, service: str, now: float, *, limit: in
         "  AND earlier.state IN ('Pending', 'Running', 'Retrying') AND earlier.seq < job.seq))"
     )
     at_once = connection.execute(
-        f"SELECT {_COLUMNS} FROM jobs AS job INDEXED BY jobs_ready"  # noqa: S608
+        f"SELECT {COLUMNS} FROM jobs AS job INDEXED BY jobs_ready"  # noqa: S608
         f" WHERE service = ? AND state IN ('Pending', 'Running', 'Retrying') AND not_before = 0{first}"
         " ORDER BY seq LIMIT ?",
         (service, limit),
     ).fetchall()
     delayed = connection.execute(
-        f"SELECT {_COLUMNS} FROM jobs AS job INDEXED BY jobs_delayed"  # noqa: S608
+        f"SELECT {COLUMNS} FROM jobs AS job INDEXED BY jobs_delayed"  # noqa: S608
         f" WHERE service = ? AND not_before > 0 AND not_before <= ? AND state IN ('Pending', 'Retrying'){first}"
         " ORDER BY not_before LIMIT ?",
         (service, now, limit),
@@ -278,63 +277,13 @@ def cancel(connection: sqlite3.Connection, job: Job, reason: str = "cancelled") 
 
 def get(connection: sqlite3.Connection, job_id: str) -> Job | None:
     """The job of that id."""
-    row = connection.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (job_id,)).fetchone()  # noqa: S608
-    return _job(row) if row else None
+    row = connection.execute(f"SELECT {COLUMNS} FROM jobs WHERE id = ?", (job_id,)).fetchone()  # noqa: S608
+    return job_of(row) if row else None
 
 
 def body(connection: sqlite3.Connection, job: Job) -> bytes:
     """The event, or the payload of a direct call."""
     return bytes(connection.execute("SELECT body FROM jobs WHERE seq = ?", (job.seq,)).fetchone()[0])
-
-
-def find(
-    connection: sqlite3.Connection, where: Mapping[str, str], *, limit: int, before: int | None = None
-) -> list[Job]:
-    """The newest jobs by any of `service`, `state`, `bucket` and `key`; `before` is the `seq` to go on from."""
-    terms = [f"{name} = ?" for name in where]
-    values: list[Any] = list(where.values())
-    if before is not None:
-        terms.append("seq < ?")
-        values.append(before)
-    condition = f"WHERE {' AND '.join(terms)}" if terms else ""
-    rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM jobs {condition} ORDER BY seq DESC LIMIT ?",  # noqa: S608
-        (*values, limit),
-    )
-    return [_job(row) for row in rows.fetchall()]
-
-
-def outputs(connection: sqlite3.Connection, job: Job) -> list[OutputRow]:
-    """The objects that a job made."""
-    rows = connection.execute("SELECT bucket, key, size, sha256 FROM job_outputs WHERE job = ?", (job.seq,))
-    return [OutputRow(*row) for row in rows.fetchall()]
-
-
-def transitions(connection: sqlite3.Connection, job: Job) -> list[dict[str, Any]]:
-    """Everything that happened to a job, oldest first."""
-    rows = connection.execute(
-        "SELECT time, state, attempt, detail FROM transitions WHERE job = ? ORDER BY rowid", (job.seq,)
-    )
-    return [dict(row) for row in rows.fetchall()]
-
-
-def triggered(connection: sqlite3.Connection, job: Job) -> list[str]:
-    """The jobs that this one's outputs started."""
-    rows = connection.execute("SELECT id FROM jobs WHERE parent = ? ORDER BY seq", (job.id,))
-    return [row[0] for row in rows.fetchall()]
-
-
-def ended_between(
-    connection: sqlite3.Connection, where: Mapping[str, str], since: float, until: float, *, after: int, limit: int
-) -> list[Job]:
-    """Jobs that have ended, made in a span of time, by `service` or `state`; oldest first, from those after `after`."""
-    terms = "".join(f" AND {name} = ?" for name in where)
-    rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM jobs WHERE seq > ? AND created >= ? AND created <= ?"  # noqa: S608
-        f" AND state IN ('Succeeded', 'Dead', 'Cancelled'){terms} ORDER BY seq LIMIT ?",
-        (after, since, until, *where.values(), limit),
-    )
-    return [_job(row) for row in rows.fetchall()]
 
 
 def revive(connection: sqlite3.Connection, job: Job, object_id: int | None, pinned: str | None) -> bool:
@@ -362,21 +311,6 @@ def is_handled(connection: sqlite3.Connection, service: str, object_id: int) -> 
     return row is not None
 
 
-def counts(connection: sqlite3.Connection) -> dict[str, int]:
-    """How many jobs are in each state."""
-    rows = connection.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall()
-    return {str(state): int(number) for state, number in rows}
-
-
-def open_counts(connection: sqlite3.Connection) -> list[tuple[str, str, int]]:
-    """How many jobs of each service are open, by state."""
-    rows = connection.execute(
-        "SELECT service, state, count(*) FROM jobs INDEXED BY jobs_open"
-        " WHERE state IN ('Pending', 'Running', 'Retrying') GROUP BY service, state"
-    )
-    return [(str(service), str(state), int(count)) for service, state, count in rows.fetchall()]
-
-
 def delete(connection: sqlite3.Connection, job_id: str) -> bool:
     """Forget a finished job; whether there was one."""
     rows = connection.execute(
@@ -400,12 +334,12 @@ def delete_finished(connection: sqlite3.Connection, service: str, *, everything:
 def cancel_open(connection: sqlite3.Connection, service: str, reason: str) -> None:
     """End every open job of a service that is going away."""
     rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM jobs INDEXED BY jobs_open"  # noqa: S608
+        f"SELECT {COLUMNS} FROM jobs INDEXED BY jobs_open"  # noqa: S608
         " WHERE service = ? AND state IN ('Pending', 'Running', 'Retrying')",
         (service,),
     ).fetchall()
     for row in rows:
-        _end(connection, _job(row), State.CANCELLED, None, reason)
+        _end(connection, job_of(row), State.CANCELLED, None, reason)
 
 
 def _end(connection: sqlite3.Connection, job: Job, state: State, exit_code: int | None, reason: str) -> None:
@@ -425,6 +359,7 @@ def _note(
     )
 
 
-def _job(row: sqlite3.Row) -> Job:
+def job_of(row: sqlite3.Row) -> Job:
+    """A row that was selected by `COLUMNS`."""
     values = dict(row)
     return Job(**{**values, "state": State(values["state"])})

@@ -4,7 +4,7 @@ import json
 import sqlite3
 from dataclasses import dataclass
 
-from infra.local import jobs
+from infra.local import history, jobs
 from infra.local.engine import Engine
 from infra.local.jobs import Job, State
 from infra.local.services import exists
@@ -44,7 +44,7 @@ class Replayer:
         where = {name: value for name, value in (("service", span.service), ("state", span.state)) if value}
         revived = after = 0
         read = self._database.read
-        while some := jobs.ended_between(read, where, span.since, span.until, after=after, limit=BATCH):
+        while some := history.ended_between(read, where, span.since, span.until, after=after, limit=BATCH):
             after = some[-1].seq
             revived += await self._database.write(lambda connection, some=some: self._revive_some(connection, some))  # type: ignore[misc]
         return revived

@@ -10,7 +10,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from infra.local import jobs
+from infra.local import history, jobs
 from infra.local.api.replies import empty, json_reply, text_reply
 from infra.local.engine import Engine
 from infra.local.jobs import OSCAR_PHASES, Job
@@ -34,7 +34,7 @@ class LogRoutes:
         page = request.query_params.get("page", "")
         if page and not (page.isascii() and page.isdecimal() and len(page) < 19):
             return text_reply(f'page "{page}" is not one of ours; take next_page of the page before', 400)
-        found = jobs.find(
+        found = history.find(
             self._engine.database.read, {"service": name}, limit=PAGE + 1, before=int(page) if page else None
         )
         reply: dict[str, Any] = {"jobs": {job.id: _status(job) for job in found[:PAGE]}}

@@ -12,7 +12,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from infra.local import jobs
+from infra.local import history, jobs
 from infra.local.api.replies import json_reply
 from infra.local.backup import BackupError, back_up
 from infra.local.engine import Engine
@@ -39,7 +39,7 @@ class OwnRoutes:
         limit = query.get("limit", "100")
         if not (limit.isascii() and limit.isdecimal() and len(limit) < 10):
             return _refused(f'limit "{limit}" is no whole number', 400)
-        found = jobs.find(self._engine.database.read, where, limit=min(int(limit), MOST))
+        found = history.find(self._engine.database.read, where, limit=min(int(limit), MOST))
         return json_reply({"jobs": [self._shown(job) for job in found]})
 
     async def job(self, request: Request) -> Response:
@@ -51,8 +51,8 @@ class OwnRoutes:
         return json_reply(
             {
                 **self._shown(job),
-                "transitions": jobs.transitions(read, job),
-                "triggered": jobs.triggered(read, job),
+                "transitions": history.transitions(read, job),
+                "triggered": history.triggered(read, job),
             }
         )
 
@@ -81,7 +81,7 @@ class OwnRoutes:
                 "data": str(self._data),
                 "uptime_s": round(time.monotonic() - self._began, 3),
                 "services": len(self._engine.services.all()),
-                "jobs": jobs.counts(read),
+                "jobs": history.counts(read),
                 "objects": objects,
                 "bytes": size,
                 "workers": self._engine.workers(),
@@ -111,7 +111,7 @@ class OwnRoutes:
         return jobs.get(self._engine.database.read, request.path_params["job"])
 
     def _shown(self, job: Job) -> dict[str, Any]:
-        found = jobs.outputs(self._engine.database.read, job) if job.state == State.SUCCEEDED else []
+        found = history.outputs(self._engine.database.read, job) if job.state == State.SUCCEEDED else []
         return {
             "id": job.id,
             "service": job.service,
