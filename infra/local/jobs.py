@@ -247,7 +247,7 @@ def ready(connection: sqlite3.Connection, service: str, now: float, *, limit: in
         " ORDER BY not_before LIMIT ?",
         (service, now, limit),
     ).fetchall()
-    return sorted(map(_job, at_once + delayed), key=lambda job: job.seq)[:limit]
+    return sorted(map(job_of, at_once + delayed), key=lambda job: job.seq)[:limit]
 
 
 def next_due(connection: sqlite3.Connection, service: str, now: float) -> float | None:
