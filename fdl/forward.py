@@ -35,8 +35,8 @@ def parse_forward(text: str) -> tuple[Rule, ...]:
     rules = []
     for part in filter(None, (part.strip() for part in text.split(";"))):
         pattern, arrow, target = (piece.strip() for piece in part.partition("->"))
-        bucket, _, folder = target.strip("/").partition("/")
-        folder = folder.strip("/")
+        bucket, _, folder = target.strip(" /").partition("/")
+        folder = folder.strip(" /")
         if not (pattern and arrow and bucket and folder):
             raise ValueError(f'{quoted(part)} is no rule; write "<glob> -> <bucket>/<folder>"')
         rules.append(Rule(pattern, bucket, folder))

@@ -27,7 +27,7 @@ class CleanFrame:
         part = z[:, :whole] if whole else z
         self._offset = np.clip(part, -3, 3).mean(axis=1, dtype=np.float32)
         z -= self._offset[:, None]
-        limited = np.clip(part, -6, 6)
+        limited = np.clip(part, -3, 3)  # a bright pulse fills few samples of a row, interference many
         power = np.einsum("rt,rt->r", limited, limited) / part.shape[1] - limited.mean(axis=1) ** 2
         good = usable & (power < 2.56) & (power > 0.25) & (np.abs(self._offset) < 1.5)
         self.good: Flags = good if good.sum() >= MIN_ROWS else np.zeros_like(good)

@@ -15,6 +15,7 @@ from functions.pulsar.classifier import Classifier
 from functions.pulsar.confirm import Event
 from functions.pulsar.frames import ROWS, SAMPLES, FramesFile, FramesHeader, FramesWriter
 from functions.pulsar.labels import CLASSES, COMPONENTS, class_name
+from functions.pulsar.search import Search
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,10 @@ def write_kept(path: Path, file: FramesFile, result: Result) -> list[str]:
 
 def write_summary(path: Path, result: Result, model: Classifier, digests: list[str], settings: dict[str, Any]) -> None:
     """Counts, bytes, events and empty intervals; labels sum to the frames, kept and dropped bytes to the input's."""
-    path.write_text(json.dumps(summary(result, model, digests, settings), indent=1, ensure_ascii=False) + "\n", "utf-8")
+    path.write_text(
+        json.dumps(summary(result, model, digests, settings), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        "utf-8",
+    )
 
 
 def summary(result: Result, model: Classifier, digests: list[str], settings: dict[str, Any]) -> dict[str, Any]:
@@ -146,8 +150,19 @@ def summary(result: Result, model: Classifier, digests: list[str], settings: dic
             "thresholds": dict(zip(COMPONENTS, model.thresholds.tolist(), strict=True)),
             "trigger": model.trigger,
         },
+        "searched_dm_pc_cm3": _searched(header, settings),
         "settings": settings,
     }
+
+
+def _searched(header: FramesHeader, settings: dict[str, Any]) -> list[float] | None:
+    """The DMs that the search reached, which long delays may keep below the one asked for; None with one channel."""
+    search = Search(
+        header.frequency_mhz, header.sampling_time_s, settings["snr_min"], settings["dm_min"], settings["dm_max"]
+    )
+    if not search.levels:
+        return None
+    return [round(search.dm(search.min_delay), 3), round(search.dm(search.max_delay), 3)]
 
 
 def empty_intervals(result: Result) -> Iterator[dict[str, float]]:

@@ -118,6 +118,8 @@ class Search:
             padded = np.concatenate([np.zeros((BINS, BINS), np.float32), rows], axis=1)
             lowest = max(1, int(self.min_delay / factor)) if level == 0 else BINS // 2
             delays = np.arange(lowest, min(BINS, int(self.max_delay / factor) + 1) + 1)
+            if not len(delays):
+                continue  # every delay that is asked for belongs to a coarser level
             start, stop = max(0, begin - int(delays[-1]) + BINS - 1), min(end + BINS + 1, padded.shape[1])
             sums = sum_tracks(padded, _LINE, BINS)[delays[0] : delays[-1] + 1, start:stop]
             grid = np.arange(start, stop) - BINS

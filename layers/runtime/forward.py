@@ -44,10 +44,11 @@ def parse_forward(text: str) -> tuple[Rule, ...]:
     rules = []
     for part in filter(None, (part.strip() for part in text.split(";"))):
         pattern, arrow, target = (piece.strip() for piece in part.partition("->"))
-        bucket, _, folder = target.strip("/").partition("/")
+        bucket, _, folder = target.strip(" /").partition("/")
+        folder = folder.strip(" /")
         if not (pattern and arrow and bucket and folder):
             raise InputError(f'FORWARD: "{part}" is no rule; write "<glob> -> <bucket>/<folder>"')
-        rules.append(Rule(pattern, bucket, folder.strip("/")))
+        rules.append(Rule(pattern, bucket, folder))
     return tuple(rules)
 
 
