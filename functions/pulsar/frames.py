@@ -12,7 +12,7 @@ repeat. Nothing is interpolated, so the noise of different rows is independent w
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,13 +21,16 @@ import h5py
 import numpy as np
 
 from functions.pulsar.arrays import Floats, Positions, Samples
-from functions.pulsar.observation import Observation
+from functions.pulsar.labels import COMPONENTS
+from functions.pulsar.observation import SAMPLE_BITS, Observation
 from layers.runtime import InputError
 
 ROWS = 256
 SAMPLES = 256
 FORMAT = "dioscar-pulsar-frames"
 VERSION = 1
+MAX_INDEX = 1 << 40
+"""More than the frames of any observation."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +183,7 @@ class FramesFile:
     @property
     def index(self) -> Positions:
         """Position of each frame in its observation."""
-        return np.asarray(self._file["index"][:], dtype=np.int64)
+        return np.asarray(_values(self._file, "index", (len(self),), "iu"), dtype=np.int64)
 
     def read(self, start: int, stop: int) -> Samples:
         """Frames start..stop, shape (n, 256, 256)."""
@@ -194,11 +197,11 @@ class FramesFile:
 
     def has(self, column: str) -> bool:
         """Whether the file has the per-frame column `column`."""
-        return column in self._file
+        return self._file.get(column, getlink=True) is not None
 
     def column(self, name: str, start: int = 0, stop: int | None = None) -> Floats:
-        """Values of a per-frame column."""
-        return np.asarray(self._file[name][start:stop])
+        """Values of a per-frame column; InputError when they are no finite numbers, one row a frame."""
+        return _values(self._file, name, (len(self), *_COLUMNS.get(name, ())), "biuf", slice(start, stop))
 
     def batches(self, size: int) -> Iterator[tuple[int, Samples]]:
         """Yield (position of the first frame, up to `size` frames)."""
@@ -206,7 +209,15 @@ class FramesFile:
             yield start, self.read(start, min(start + size, len(self)))
 
 
-_ATTRIBUTES = tuple(field.name for field in fields(FramesHeader) if field.name != "frequency_mhz")
+_MEND = "send the .h5 that pulsar-preprocess makes"
+_UNREADABLE = (AttributeError, KeyError, OSError, OverflowError, RuntimeError, TypeError, ValueError)
+_COLUMNS: dict[str, tuple[int, ...]] = {
+    "frames": (ROWS, SAMPLES),
+    "reference_mean": (ROWS,),
+    "reference_sigma": (ROWS,),
+    "labels": (len(COMPONENTS),),
+}
+"""Shapes of the per-frame columns that hold more than one value a frame."""
 
 
 def _extend(dataset: Any, values: Floats) -> None:
@@ -216,49 +227,121 @@ def _extend(dataset: Any, values: Floats) -> None:
 
 
 def _read_header(file: Any, name: str) -> FramesHeader:
-    mend = "send the .h5 that pulsar-preprocess makes"
-    try:
-        ours = file.attrs.get("format") == FORMAT
-    except (OSError, TypeError, ValueError):
-        ours = False
-    if not ours:
-        raise InputError(f"{name}: is an HDF5 file, but holds no pulsar frames (attribute format); {mend}")
-    if int(file.attrs.get("version", 0)) != VERSION:
-        raise InputError(f"{name}: version: {file.attrs.get('version')} is not supported; run pulsar-preprocess again")
-    for dataset in ("frames", "index", "frequency_mhz"):
-        if dataset not in file:
-            raise InputError(f"{name}: the dataset {dataset} is missing; {mend}")
-    shape = file["frames"].shape
-    if len(shape) != 3 or shape[1:] != (ROWS, SAMPLES) or file["frames"].dtype not in (np.uint8, np.uint16):
-        raise InputError(
-            f"{name}: frames: shape {shape} of {file['frames'].dtype} is not (n, 256, 256) unsigned; {mend}"
-        )
-    if shape[0] == 0:
-        raise InputError(f"{name}: holds no frame; {mend}")
-    if file["index"].shape != shape[:1] or file["frequency_mhz"].shape != (ROWS,):
-        raise InputError(f"{name}: index or frequency_mhz has the wrong shape; {mend}")
-    for attribute in _ATTRIBUTES:
-        if attribute not in file.attrs:
-            raise InputError(f"{name}: the attribute {attribute} is missing; {mend}")
-    try:
-        header = FramesHeader(
-            kind=str(file.attrs["kind"]),
-            source_name=str(file.attrs["source_name"]),
-            telescope_id=int(file.attrs["telescope_id"]),
-            start_mjd=float(file.attrs["start_mjd"]),
-            sampling_time_s=float(file.attrs["sampling_time_s"]),
-            samples=int(file.attrs["samples"]),
-            channels=int(file.attrs["channels"]),
-            bits=int(file.attrs["bits"]),
-            scale=float(file.attrs["scale"]),
-            input_bytes=int(file.attrs["input_bytes"]),
-            frequency_mhz=np.asarray(file["frequency_mhz"][:], dtype=np.float64),
-        )
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: an attribute has the wrong type ({error}); {mend}") from None
+    if not _is_ours(file):
+        raise InputError(f"{name}: is an HDF5 file, but holds no pulsar frames (attribute format); {_MEND}")
+    version = _whole(file, "version", name)
+    if version != VERSION:
+        raise InputError(f"{name}: version: {version} is not supported; run pulsar-preprocess again")
+    frames = _dataset(file, "frames", (None, ROWS, SAMPLES), "u")
+    count = frames.shape[0]
+    if count == 0:
+        raise InputError(f"{name}: frames: holds no frame; {_MEND}")
+    header = FramesHeader(
+        kind=_text(file, "kind", name),
+        source_name=_text(file, "source_name", name),
+        telescope_id=_whole(file, "telescope_id", name),
+        start_mjd=_number(file, "start_mjd", name),
+        sampling_time_s=_number(file, "sampling_time_s", name),
+        samples=_whole(file, "samples", name),
+        channels=_whole(file, "channels", name),
+        bits=_whole(file, "bits", name),
+        scale=_number(file, "scale", name),
+        input_bytes=_whole(file, "input_bytes", name),
+        frequency_mhz=np.asarray(_values(file, "frequency_mhz", (ROWS,), "fiu"), dtype=np.float64),
+    )
     frequency = header.frequency_mhz
-    if not (np.isfinite(frequency).all() and (frequency > 0).all() and (np.diff(frequency) <= 0).all()):
-        raise InputError(f"{name}: frequency_mhz: is not positive and descending; {mend}")
-    if not 0 < header.sampling_time_s < 10:
-        raise InputError(f"{name}: sampling_time_s: {header.sampling_time_s} s is impossible; {mend}")
+    depth = np.dtype(np.uint16 if header.bits == 16 else np.uint8)
+    index = np.asarray(_values(file, "index", (count,), "iu"), dtype=np.int64)
+    for field, good, wrong in (
+        ("kind", header.kind in ("observation", "collection"), f"{header.kind!r} is no kind of frames"),
+        ("sampling_time_s", 0 < header.sampling_time_s < 10, f"{header.sampling_time_s} s is impossible"),
+        ("samples", header.samples > 0, f"{header.samples} is not above 0"),
+        ("channels", header.channels > 0, f"{header.channels} is not above 0"),
+        ("bits", header.bits in SAMPLE_BITS, f"{header.bits} is none of 1, 2, 4, 8, 16"),
+        ("bits", frames.dtype == depth, f"frames of {header.bits} bits are not stored as {frames.dtype}"),
+        ("scale", header.scale > 0, f"{header.scale} is not above 0"),
+        ("input_bytes", header.input_bytes >= 0, f"{header.input_bytes} is negative"),
+        ("frequency_mhz", ((frequency >= 1) & (frequency <= 1e6)).all(), "is not between 1 and 1e6 MHz"),
+        ("frequency_mhz", (np.diff(frequency) <= 0).all(), "is not descending"),
+        ("index", index[0] >= 0 and index[-1] < MAX_INDEX, f"is not between 0 and {MAX_INDEX}"),
+        ("index", (np.diff(index) > 0).all(), "is not ascending"),
+    ):
+        if not good:
+            raise InputError(f"{name}: {field}: {wrong}; {_MEND}")
     return header
+
+
+def _is_ours(file: Any) -> bool:
+    try:
+        return str(file.attrs.get("format")) == FORMAT
+    except _UNREADABLE:
+        return False
+
+
+def _dataset(file: Any, key: str, shape: tuple[int | None, ...], kinds: str) -> Any:
+    """The dataset `key` of that shape (None: any length) and one of those numpy kinds, stored in the file itself.
+
+    Links, external storage and virtual datasets would read other files of the host.
+    """
+    name = Path(file.filename).name
+    try:
+        link = file.get(key, getlink=True)
+        if link is None:
+            raise InputError(f"{name}: the dataset {key} is missing; {_MEND}")
+        dataset = file[key] if isinstance(link, h5py.HardLink) else None
+        if not isinstance(dataset, h5py.Dataset):
+            raise InputError(f"{name}: {key}: is no dataset of this file; {_MEND}")
+        if dataset.external or dataset.is_virtual:
+            raise InputError(f"{name}: {key}: is stored in another file; {_MEND}")
+        found = dataset.shape or ()
+        fits = len(found) == len(shape) and all(b in (None, a) for a, b in zip(found, shape, strict=True))
+        if not fits or dataset.dtype.kind not in kinds:
+            wanted = ", ".join("n" if length is None else str(length) for length in shape)
+            raise InputError(f"{name}: {key}: shape {found} of {dataset.dtype} is not ({wanted}) numbers; {_MEND}")
+    except _UNREADABLE:
+        raise InputError(f"{name}: {key}: cannot be read; {_MEND}") from None
+    return dataset
+
+
+def _values(file: Any, key: str, shape: tuple[int | None, ...], kinds: str, part: slice = slice(None)) -> Floats:
+    """The values of a dataset, or a part of them, that `_dataset` accepts and that are all finite."""
+    dataset = _dataset(file, key, shape, kinds)
+    name = Path(file.filename).name
+    try:
+        values = np.asarray(dataset[part])
+    except _UNREADABLE:
+        raise InputError(f"{name}: {key}: cannot be read; the file is damaged, make it again") from None
+    if not np.isfinite(values).all():
+        raise InputError(f"{name}: {key}: holds a value that is not finite; {_MEND}")
+    return values
+
+
+def _attribute(file: Any, key: str, name: str) -> Any:
+    try:
+        value = file.attrs.get(key)
+    except _UNREADABLE:
+        raise InputError(f"{name}: {key}: cannot be read; {_MEND}") from None
+    if value is None:
+        raise InputError(f"{name}: the attribute {key} is missing; {_MEND}")
+    return value
+
+
+def _text(file: Any, key: str, name: str) -> str:
+    value = _attribute(file, key, name)
+    if not isinstance(value, str) or value.encode("utf-8", "replace").decode() != value:  # no surrogates
+        raise InputError(f"{name}: {key}: {value!r} is no text; {_MEND}")
+    return value
+
+
+def _number(file: Any, key: str, name: str) -> float:
+    value = _attribute(file, key, name)
+    if not isinstance(value, (np.integer, np.floating)) or not np.isfinite(value):
+        raise InputError(f"{name}: {key}: {value!r} is no finite number; {_MEND}")
+    return float(value)
+
+
+def _whole(file: Any, key: str, name: str) -> int:
+    number = _attribute(file, key, name)
+    if not isinstance(number, (np.integer, np.floating)) or not np.isfinite(number) or int(number) != number:
+        raise InputError(f"{name}: {key}: {number!r} is no whole number; {_MEND}")
+    return int(number)

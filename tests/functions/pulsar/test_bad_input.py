@@ -16,6 +16,7 @@ from layers.runtime.testing import call
 from tests.functions.pulsar.files import dada, filterbank, header
 
 Refusal = Callable[..., str]
+GROUP = object()
 
 
 @pytest.mark.parametrize(
@@ -127,6 +128,11 @@ def broken(path: Path, **changes: Any) -> Path:
     source = filterbank(path.parent / "good.fil")
     call("pulsar.preprocess", source, path.parent / "good")
     path.write_bytes((path.parent / "good/good.fil.h5").read_bytes())
+    return altered(path, **changes)
+
+
+def altered(path: Path, **changes: Any) -> Path:
+    """The same frames file with other attributes and datasets; None removes one, GROUP puts a group in its place."""
     with h5py.File(path, "r+") as file:
         for key, value in changes.items():
             if key in file.attrs:
@@ -135,8 +141,11 @@ def broken(path: Path, **changes: Any) -> Path:
                 else:
                     file.attrs[key] = value
             else:
-                del file[key]
-                if value is not None:
+                if key in file:
+                    del file[key]
+                if value is GROUP:
+                    file.create_group(key)
+                elif value is not None:
                     file[key] = value
     return path
 
@@ -161,6 +170,76 @@ def test_classify_refuses_what_is_no_frames_file(
 ) -> None:
     sentence = refusal("pulsar.classify", broken(tmp_path / "x.h5", **changes))
     assert words in sentence and sentence.startswith("x.h5: ")
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"version": "x"}, "version"),
+        ({"version": np.ones(3, int)}, "version"),
+        ({"format": np.ones(3, int)}, "format"),
+        ({"samples": np.inf}, "samples"),
+        ({"samples": 0}, "samples"),
+        ({"samples": -5}, "samples"),
+        ({"kind": "foo"}, "kind"),
+        ({"kind": 3}, "kind"),
+        ({"source_name": np.ones(3, int)}, "source_name"),
+        ({"bits": 16}, "bits"),
+        ({"bits": 5}, "bits"),
+        ({"channels": 0}, "channels"),
+        ({"scale": 0.0}, "scale"),
+        ({"start_mjd": np.nan}, "start_mjd"),
+        ({"start_mjd": h5py.Empty("f8")}, "start_mjd"),
+        ({"frames": GROUP}, "frames"),
+        ({"frames": h5py.Empty("u1")}, "frames"),
+        ({"frequency_mhz": GROUP}, "frequency_mhz"),
+        ({"frequency_mhz": np.full(256, 1e-300)}, "frequency_mhz"),
+        ({"frequency_mhz": np.full(256, np.nan)}, "frequency_mhz"),
+        ({"frequency_mhz": np.arange(1000.0, 1256.0)}, "frequency_mhz"),
+        ({"index": np.array([b"a", b"b"])}, "index"),
+        ({"index": np.array([0.0, 1.0])}, "index"),
+        ({"index": np.array([0.0, np.nan])}, "index"),
+        ({"index": np.array([1, 1])}, "index"),
+        ({"index": np.array([1, 0])}, "index"),
+        ({"index": np.array([-1, 0])}, "index"),
+        ({"index": np.array([0, 1 << 62])}, "index"),
+        ({"reference_mean": np.ones((1, 256))}, "reference_mean"),
+        ({"reference_mean": np.ones(2)}, "reference_mean"),
+        ({"reference_mean": np.full((2, 256), b"a")}, "reference_mean"),
+        ({"reference_mean": np.full((2, 256), np.nan)}, "reference_mean"),
+        ({"reference_sigma": np.full((2, 256), np.inf)}, "reference_sigma"),
+        ({"reference_mean": GROUP}, "reference_mean"),
+    ],
+)
+def test_classify_refuses_what_was_edited_into_nonsense(
+    tmp_path: Path, refusal: Refusal, changes: dict[str, Any], words: str
+) -> None:
+    path = broken(tmp_path / "x.h5", reference_mean=np.ones((2, 256)), reference_sigma=np.ones((2, 256)))
+    sentence = refusal("pulsar.classify", altered(path, **changes))
+    assert words in sentence and sentence.startswith("x.h5: ") and ";" in sentence
+
+
+@pytest.mark.parametrize("name", ["frames", "index", "frequency_mhz", "reference_mean"])
+@pytest.mark.parametrize("way", ["external storage", "external link", "soft link", "virtual"])
+def test_classify_reads_no_other_file_of_the_host(tmp_path: Path, refusal: Refusal, name: str, way: str) -> None:
+    path = broken(tmp_path / "x.h5", reference_mean=np.ones((2, 256)), reference_sigma=np.ones((2, 256)))
+    secret = tmp_path / "secret.h5"
+    secret.write_bytes(path.read_bytes())
+    with h5py.File(path, "r+") as file:
+        shape, dtype, size = file[name].shape, file[name].dtype, file[name].nbytes
+        file.move(name, "hidden")
+        if way == "external storage":
+            file.create_dataset(name, shape, dtype, external=[(str(secret), 0, size)])
+        elif way == "external link":
+            file[name] = h5py.ExternalLink(str(secret), name)
+        elif way == "soft link":
+            file[name] = h5py.SoftLink("/hidden")
+        else:
+            layout = h5py.VirtualLayout(shape, dtype)
+            layout[...] = h5py.VirtualSource(str(secret), name, shape)
+            file.create_virtual_dataset(name, layout)
+    sentence = refusal("pulsar.classify", path)
+    assert sentence.startswith(f"x.h5: {name}: ") and ";" in sentence
 
 
 @pytest.mark.parametrize("content, words", [(b"", "empty"), (b"not HDF5" * 100, "no HDF5")])
