@@ -8,6 +8,7 @@ for each component (`classifier`), and a search by dedispersion wherever the net
 frame is labelled `pulse` when a confirmed event crosses it, and is kept when one crosses it or its neighbours.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -57,10 +58,12 @@ class Settings:
     def __post_init__(self) -> None:
         if not 1 <= self.batch_frames <= 1024:
             raise ValueError(f"BATCH_FRAMES: {self.batch_frames} is not between 1 and 1024")
-        if not 0 < self.dm_min < self.dm_max:
-            raise ValueError(f"DM_MIN {self.dm_min} and DM_MAX {self.dm_max} are not 0 < DM_MIN < DM_MAX")
-        if self.snr_min < 3:
-            raise ValueError(f"SNR_MIN: {self.snr_min} is below 3, noise would be kept")
+        if not 0 < self.dm_min < self.dm_max <= 1e5:
+            raise ValueError(f"DM_MIN {self.dm_min} and DM_MAX {self.dm_max} are not 0 < DM_MIN < DM_MAX <= 1e5")
+        if not 3 <= self.snr_min < math.inf:
+            raise ValueError(f"SNR_MIN: {self.snr_min} is no finite number from 3 on; below it noise would be kept")
+        if not math.isfinite(self.track_trigger):
+            raise ValueError(f"TRACK_TRIGGER: {self.track_trigger} is no finite number")
         if self.neighbours < 0 or self.absorb_frames < 1 or self.threads < 1:
             raise ValueError("NEIGHBOURS must be >= 0, ABSORB_FRAMES and THREADS >= 1")
 

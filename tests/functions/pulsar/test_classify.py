@@ -223,7 +223,20 @@ def test_the_shipped_model_is_small_and_says_what_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "name, value", [("SNR_MIN", "1"), ("DM_MIN", "-1"), ("BATCH_FRAMES", "0"), ("NEIGHBOURS", "-1")]
+    "name, value",
+    [
+        ("SNR_MIN", "1"),
+        ("SNR_MIN", "nan"),
+        ("SNR_MIN", "inf"),
+        ("DM_MIN", "-1"),
+        ("DM_MIN", "nan"),
+        ("DM_MAX", "nan"),
+        ("DM_MAX", "inf"),
+        ("TRACK_TRIGGER", "nan"),
+        ("TRACK_TRIGGER", "inf"),
+        ("BATCH_FRAMES", "0"),
+        ("NEIGHBOURS", "-1"),
+    ],
 )
 def test_an_impossible_setting_is_refused(tmp_path: Path, refusal: Callable[..., str], name: str, value: str) -> None:
     (tmp_path / "x.h5").write_bytes(b"x")
