@@ -13,8 +13,12 @@ import numpy as np
 
 from functions.pulsar.arrays import Samples
 from functions.pulsar.frames import ROWS, SAMPLES, FramesWriter, RowMap, frames_header
-from functions.pulsar.observation import open_observation, read_blocks
-from layers.runtime import Job
+from functions.pulsar.observation import Observation, open_observation, read_blocks
+from layers.runtime import InputError, Job
+
+MAX_CHANNELS = 1 << 16
+"""A frame of more channels would not fit into a small memory."""
+BLOCK_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -32,10 +36,13 @@ class Settings:
 def run(source: Path, destination: Path, settings: Settings, job: Job) -> None:
     """Write `<source name>.h5`; raises InputError for what is no whole observation."""
     observation = open_observation(source)
+    if observation.channels > MAX_CHANNELS:
+        raise InputError(
+            f"{source.name}: nchans: {observation.channels} channels are more than {MAX_CHANNELS}; "
+            "average neighbouring channels first"
+        )
     row_map = RowMap(observation.frequencies_mhz, observation.bits)
-    # a block is bounded in bytes too, whatever the channel count
-    spectra = max(SAMPLES, min(settings.frames_per_block * SAMPLES, (64 << 20) // observation.channels))
-    blocks = read_blocks(source, observation, spectra // SAMPLES * SAMPLES)
+    blocks = read_blocks(source, observation, block_samples(observation, settings.frames_per_block))
     total = -(-observation.samples // SAMPLES)
     done = 0
     with FramesWriter(destination / f"{source.name}.h5", frames_header(observation, row_map)) as writer:
@@ -43,6 +50,12 @@ def run(source: Path, destination: Path, settings: Settings, job: Job) -> None:
             writer.append(frames, np.arange(done, done + len(frames)))
             done += len(frames)
             job.progress(done, total)
+
+
+def block_samples(observation: Observation, frames: int) -> int:
+    """Spectra of a block: whole frames, at most `frames` and, if one frame allows, `BLOCK_BYTES` as 32-bit numbers."""
+    spectrum_bytes = 4 * observation.channels * observation.polarisations
+    return max(1, min(frames, BLOCK_BYTES // spectrum_bytes // SAMPLES)) * SAMPLES
 
 
 def cut(blocks: Iterator[Samples], row_map: RowMap) -> Iterator[Samples]:

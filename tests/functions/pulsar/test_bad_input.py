@@ -97,6 +97,12 @@ def test_an_impossible_psrdada_header_is_refused(
     assert words in refusal("pulsar.preprocess", source)
 
 
+def test_more_channels_than_memory_allows_are_refused(tmp_path: Path, refusal: Refusal) -> None:
+    source = filterbank(tmp_path / "a.fil", bytes(65537 * 2), nchans=65537, foff=-1e-3)
+    sentence = refusal("pulsar.preprocess", source)
+    assert sentence.startswith("a.fil: nchans: ") and "average" in sentence
+
+
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_damage_to_a_header_is_more_than_an_input_error(tmp_path: Path, data: st.DataObject) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from functions.pulsar.frames import ROWS, SAMPLES, FramesFile, RowMap
 from functions.pulsar.observation import open_observation, pack, read_blocks, unpack
+from functions.pulsar.preprocess import block_samples
 from layers.runtime.testing import call
 from tests.functions.pulsar.files import dada, filterbank
 
@@ -134,6 +135,15 @@ def test_the_block_size_does_not_change_the_frames(tmp_path: Path) -> None:
     assert one.code == many.code == 0
     with FramesFile(tmp_path / "o1/a.fil.h5") as a, FramesFile(tmp_path / "o2/a.fil.h5") as b:
         assert np.array_equal(a.read(0, 6), b.read(0, 6))
+
+
+@pytest.mark.parametrize("channels, polarisations", [(1, 1), (256, 1), (256, 2), (4096, 2), (65536, 1), (65536, 2)])
+def test_a_block_is_whole_frames_of_bounded_bytes(tmp_path: Path, channels: int, polarisations: int) -> None:
+    spectrum = bytes(channels * polarisations)
+    source = filterbank(tmp_path / "a.fil", spectrum, nchans=channels, nifs=polarisations, foff=-1e-3)
+    samples = block_samples(open_observation(source), 64)
+    assert samples % 256 == 0 and 256 <= samples <= 64 * 256
+    assert samples == 256 or samples * channels * polarisations * 4 <= 64 << 20
 
 
 @given(bits=st.sampled_from([1, 2, 4]), data=st.data())
