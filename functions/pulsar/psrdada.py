@@ -2,7 +2,8 @@
 
 What is read is detected power, `ORDER TF` (time-major; frequency fastest, polarisations between), unsigned.
 Keys (PSRDADA): HDR_SIZE, NCHAN, NBIT, NPOL, NDIM, TSAMP (microseconds), FREQ (centre of the band, MHz), BW (width of
-the band, MHz, negative when the first channel is the highest), MJD_START or UTC_START, SOURCE, TELESCOPE.
+the band, MHz, negative when the first channel is the highest), MJD_START or UTC_START (of the observation, whose later
+files begin OBS_OFFSET bytes after it), SOURCE, TELESCOPE.
 """
 
 from datetime import UTC, datetime
@@ -65,7 +66,11 @@ def read_header(path: Path) -> Observation:
     )
     checked(observation, name)
     samples = whole_samples(name, file_bytes - header_bytes, observation.spectrum_bits, None)
-    return checked(Observation(**{**vars(observation), "samples": samples}), name)
+    offset_s = _integer(header, "OBS_OFFSET", name, 0) / (observation.spectrum_bits // 8) * observation.sampling_time_s
+    if offset_s < 0:
+        raise InputError(f"{name}: OBS_OFFSET: {header['OBS_OFFSET']} bytes are impossible; write a number >= 0")
+    start_mjd = observation.start_mjd and observation.start_mjd + offset_s / 86400.0  # 0 is unknown
+    return checked(Observation(**{**vars(observation), "samples": samples, "start_mjd": start_mjd}), name)
 
 
 def _keys(data: bytes) -> dict[str, str]:
@@ -109,8 +114,10 @@ def _start_mjd(header: dict[str, str], name: str) -> float:
     if "UTC_START" not in header:
         return 0.0
     text = header["UTC_START"]
+    whole, _, fraction = text.partition(".")
     try:
-        start = datetime.strptime(text.split(".")[0], "%Y-%m-%d-%H:%M:%S").replace(tzinfo=UTC)
+        start = datetime.strptime(whole, "%Y-%m-%d-%H:%M:%S").replace(tzinfo=UTC)
+        fraction_s = float(f"0.{fraction}0")
     except ValueError:
         raise InputError(f"{name}: UTC_START: {text!r} is no time; write yyyy-mm-dd-hh:mm:ss") from None
-    return _MJD_OF_UNIX_EPOCH + start.timestamp() / 86400.0
+    return _MJD_OF_UNIX_EPOCH + (start.timestamp() + fraction_s) / 86400.0

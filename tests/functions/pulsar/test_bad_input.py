@@ -84,9 +84,12 @@ def test_what_is_no_whole_filterbank_is_refused(tmp_path: Path, refusal: Refusal
         ({"TSAMP": "nan"}, "TSAMP"),
         ({"BW": ""}, "BW"),
         ({"ORDER": "FT"}, "ORDER"),
+        ({"OBS_OFFSET": "-512"}, "OBS_OFFSET"),
+        ({"OBS_OFFSET": "much"}, "OBS_OFFSET"),
         ({"HDR_SIZE": "-1"}, "HDR_SIZE"),
         ({"HDR_SIZE": "9999999"}, "HDR_SIZE"),
         ({"MJD_START": "", "UTC_START": "yesterday"}, "UTC_START"),
+        ({"MJD_START": "", "UTC_START": "2020-05-31-11:36:46.x"}, "UTC_START"),
         ({"NCHAN": "257"}, "truncated"),
     ],
 )

@@ -113,6 +113,25 @@ def test_a_psrdada_start_may_be_a_utc_time(tmp_path: Path) -> None:
     assert open_observation(source).start_mjd == pytest.approx(59000.483866, abs=1e-6)
 
 
+def test_the_fraction_of_a_psrdada_start_counts(tmp_path: Path) -> None:
+    whole = dada(tmp_path / "a.dada", ramp(256, 256), MJD_START="", UTC_START="2020-05-31-11:36:46")
+    half = dada(tmp_path / "b.dada", ramp(256, 256), MJD_START="", UTC_START="2020-05-31-11:36:46.75")
+    later = open_observation(half).start_mjd - open_observation(whole).start_mjd
+    assert later * 86400 == pytest.approx(0.75, abs=2e-6)
+
+
+@pytest.mark.parametrize("start", [{}, {"MJD_START": "", "UTC_START": "2020-05-31-12:00:00"}])
+def test_a_later_psrdada_file_of_an_observation_starts_later(tmp_path: Path, start: dict[str, str]) -> None:
+    pair = np.zeros((256, 512), np.uint8)  # 256 channels of 2 polarisations
+    source = dada(tmp_path / "a.dada", pair, NCHAN="256", NPOL="2", OBS_OFFSET=str(512 * 100_000), **start)
+    assert (open_observation(source).start_mjd - 59000.5) * 86400 == pytest.approx(10.24, abs=2e-6)
+
+
+def test_the_offset_of_a_psrdada_file_gives_no_start_where_none_is_known(tmp_path: Path) -> None:
+    source = dada(tmp_path / "a.dada", ramp(256, 256), MJD_START="", OBS_OFFSET="25600000")
+    assert open_observation(source).start_mjd == 0.0
+
+
 def test_the_frames_carry_the_facts_of_the_observation(tmp_path: Path) -> None:
     source = filterbank(tmp_path / "a b ä.fil", nchans=336, foff=-1.0, source_name="FRB")
     with frames_of(source, tmp_path / "out") as file:
