@@ -22,7 +22,12 @@ from functions.pulsar.scene import THEORETICAL, Model
 from functions.pulsar.sigproc import header_bytes
 from layers.runtime import InputError, Job, read_request
 
-MAX_SAMPLES = 1 << 40
+MAX_CELLS = 1e12
+"""Most samples times channels of an output: a terabyte of 8 bits."""
+MAX_HAPPENINGS = 1e6
+"""Most pulses and episodes that are expected in an observation; all of them are held in memory."""
+MAX_RATE = 6e4
+MAX_DM = 1e5
 
 
 @dataclass(frozen=True)
@@ -71,13 +76,21 @@ class Request:
             raise ValueError(f"bits: {self.bits} is none of 1, 2, 4, 8, 16")
         if not 1 <= self.channels <= 65536 or self.channels * self.bits % 8:
             raise ValueError(f"channels: {self.channels} is not between 1 and 65536, or fills no whole bytes")
-        for name in ("dm_pc_cm3", "pulse_snr"):
+        for name, most in (("dm_pc_cm3", MAX_DM), ("pulse_snr", 1e6)):
             value = getattr(self, name)
-            if len(value) != 2 or not 0 < value[0] <= value[1]:
-                raise ValueError(f"{name}: {list(value)} is no range; write [low, high], both above 0")
-        for name in ("pulses", "nbrfi", "bbrfi", "other", "period_s"):
-            if not 0 <= getattr(self, name) < 1e6:
-                raise ValueError(f"{name}: {getattr(self, name)} is not between 0 and 1e6")
+            if len(value) != 2 or not 0 < value[0] <= value[1] <= most:
+                raise ValueError(f"{name}: {list(value)} is no range; write [low, high], above 0 and at most {most:g}")
+        for name, most in (
+            ("pulses", MAX_RATE),
+            ("nbrfi", MAX_RATE),
+            ("bbrfi", MAX_RATE),
+            ("other", MAX_RATE),
+            ("period_s", 1e6),
+            ("pulsar_dm_pc_cm3", MAX_DM),
+            ("pulsar_snr", 1e6),
+        ):
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"{name}: {getattr(self, name)} is not between 0 and {most:g}")
         if 0 < self.period_s < 1e-3:
             raise ValueError(f"period_s: {self.period_s} is below 1 ms; no pulsar turns faster")
         if self.frames < 1 or not self.classes:
@@ -89,7 +102,30 @@ class Request:
             raise ValueError('generator: "both" is for frames; write "theoretical" or "empirical"')
         if self.seed is not None and self.seed < 0:
             raise ValueError(f"seed: {self.seed} is negative")
-        _ = self.band  # checks its own ranges
+        band = self.band  # checks its own ranges
+        if not 1 <= band.frequency_mhz[-1] <= band.frequency_mhz[0] <= 1e6:
+            raise ValueError("centre_mhz, bandwidth_mhz: the band is not between 1 and 1e6 MHz")
+        self._check_size()
+
+    def _check_size(self) -> None:
+        if self.kind == "frames":
+            if self.frames * SAMPLES * self.channels > MAX_CELLS:
+                raise ValueError(f"frames: {self.frames} frames hold more than {MAX_CELLS:g} samples; ask for fewer")
+            return
+        cells = self.duration_s / self.band.sampling_time_s * self.channels
+        if not cells <= MAX_CELLS:
+            raise ValueError(
+                f"duration_s, sampling_time_us, channels: {cells:g} samples are more than {MAX_CELLS:g}; "
+                "ask for a shorter observation"
+            )
+        expected = (self.pulses + self.nbrfi + self.bbrfi + self.other) * self.duration_s / 60
+        if self.period_s:
+            expected += self.duration_s / self.period_s
+        if not expected <= MAX_HAPPENINGS:
+            raise ValueError(
+                f"pulses, nbrfi, bbrfi, other, period_s: {expected:g} are expected in {self.duration_s:g} s, "
+                f"more than {MAX_HAPPENINGS:g}; ask for fewer or for a shorter observation"
+            )
 
     @property
     def band(self) -> Band:

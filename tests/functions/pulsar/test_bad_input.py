@@ -280,6 +280,17 @@ def test_classify_refuses_a_truncated_frames_file(tmp_path: Path, refusal: Refus
         ('{"kind": "frames", "channels": 512}', "channels"),
         ('{"generator": "both"}', "both"),
         ('{"seed": -1}', "seed"),
+        ('{"duration_s": 1, "pulses": 999999}', "pulses"),
+        ('{"duration_s": 1e6, "nbrfi": 999999}', "nbrfi"),
+        ('{"duration_s": 1e5, "nbrfi": 6e4}', "nbrfi"),
+        ('{"duration_s": 1e4, "period_s": 1e-3}', "period_s"),
+        ('{"duration_s": 9e6, "sampling_time_us": 1e-6}', "sampling_time_us"),
+        ('{"duration_s": 1e6, "channels": 65536}', "channels"),
+        ('{"kind": "frames", "frames": 99999999999}', "frames"),
+        ('{"dm_pc_cm3": [1e300, 1e301]}', "dm_pc_cm3"),
+        ('{"pulsar_dm_pc_cm3": NaN}', "pulsar_dm_pc_cm3"),
+        ('{"pulse_snr": [10, Infinity]}', "pulse_snr"),
+        ('{"centre_mhz": 1e-300, "bandwidth_mhz": 1e-301}', "centre_mhz"),
     ],
 )
 def test_synthesise_refuses_an_impossible_request(
