@@ -2,9 +2,14 @@
 
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from tests.cluster import Cluster, running_cluster
+
+# Examples are not timed: these tests run on shared machines. The rest is hypothesis' own, and its profile for CI in CI.
+hypothesis.settings.register_profile("dioscar", hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("dioscar")
 
 
 @pytest.fixture(scope="session")
