@@ -103,7 +103,7 @@ def test_a_heavy_import_where_it_is_used_is_let_through() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["see /work/main", "in /home/me/x", "# TODO later", "pip install --index-url http://x", "Issue #2 asks for it"],
+    ["see /root/x", "in /home/me/x", "# TODO later", "pip install --index-url http://x", "Issue #2 asks for it"],
 )
 def test_a_forbidden_word_is_caught(text: str) -> None:
     assert list(forbidden_words(PurePosixPath("README.md"), text))
