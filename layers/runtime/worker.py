@@ -1,8 +1,9 @@
 """The warm worker: a process that has imported a function once and serves many invocations, one at a time.
 
 Started with one end of a socket pair (`--fd N`); speaks JSON lines. Each request is `{"environ": {...}, "log": PATH}`
-(the job's own variables, on top of those of the process); each reply is the outcome. `{"ready": true}`
-comes first. SIGTERM while a job runs sets `job.stopping`; while idle it ends the worker.
+(the job's own variables, on top of those of the process); each reply is the outcome. `{"ready": true}` comes first;
+`{"stale": true}` is the answer, and the end, of a worker whose sources have changed since it loaded them. SIGTERM while
+a job runs sets `job.stopping`; while idle it ends the worker.
 """
 
 import argparse
@@ -37,11 +38,16 @@ def main() -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the engine's to handle
+    folder = None
     with contextlib.suppress(InputError):  # each invocation reports it in its own log
-        functions.load(os.environ.get("DIOSCAR_FUNCTION", ""))
+        folder = functions.load(os.environ.get("DIOSCAR_FUNCTION", "")).folder
+    loaded = functions.state_of(folder) if folder else ()
     with channel, channel.makefile("rb") as stream:
         _send(channel, {"ready": True})
-        for line in stream:
+        for served, line in enumerate(stream):
+            if served and (folder is None or functions.state_of(folder) != loaded):
+                _send(channel, {"stale": True})
+                return 0
             request = json.loads(line)
             stopping.clear()
             busy.set()

@@ -64,7 +64,7 @@ class WarmExecutor:
         self._reaper = asyncio.create_task(self._reap())
 
     async def run(self, deployed: Deployed, workspace: Workspace, *, timeout_s: float | None) -> Ended:
-        """Serve the run on an idle worker of this service, or on a new one."""
+        """Serve the run on an idle worker of this service, or on a new one where there is none or its code is stale."""
         key = (deployed.name, deployed.token, deployed.revision)
         forgotten = self._forgotten.get(deployed.name, 0)
         idle = self._idle.get(key, [])
@@ -80,6 +80,8 @@ class WarmExecutor:
             if reply is None:
                 code = await worker.process.wait()
                 return Ended(code or 1, "WorkerError", f"the process of the function died (status {code})")
+            if reply.get("stale"):
+                return await self.run(deployed, workspace, timeout_s=timeout_s)
             worker.served += 1
             limit = 2 * parse_memory(deployed.service.memory)
             keep = reply["code"] in HEALTHY and reply["peak_rss_bytes"] < max(limit, 2**29)

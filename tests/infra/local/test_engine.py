@@ -102,6 +102,24 @@ def test_a_new_revision_gets_a_new_worker(cluster: Cluster):
         assert json.loads(found[key])["greeting"] == greeting
 
 
+def test_an_edited_function_runs_as_it_is_now(tmp_path: Path):
+    twin = tmp_path / "mine" / "functions" / "sketchbook"
+    twin.mkdir(parents=True)
+
+    def write(text: str) -> None:
+        (twin / "note.py").write_text(
+            f"def run(source, destination, settings):\n    (destination / 'out.txt').write_text({text!r})\n"
+        )
+
+    write("before")
+    with running_cluster(tmp_path / "data") as cluster:
+        variables = {"DIOSCAR_FUNCTION": "sketchbook.note", "PYTHONPATH": str(tmp_path / "mine")}
+        cluster.deploy("edited", variables=variables)
+        for text in ("before", "after it was edited"):
+            write(text)
+            assert base64.b64decode(cluster.run("edited", b"x").content).decode() == text
+
+
 def test_jobs_of_one_key_run_in_the_order_of_their_events_each_with_its_own_version(cluster: Cluster, tmp_path: Path):
     log = tmp_path / "order"
     script = f'sleep 0.1; cat "$INPUT_FILE_PATH" >> {log}'
