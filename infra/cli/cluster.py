@@ -38,13 +38,15 @@ def up(data: Path | None, api: str, s3: str, s3_advertise: str | None, detach: b
     if running is None:
         running = embedded.start(folder, options)
     click.echo(f"OSCAR API {running.api}, object store {running.s3}, data in {folder}")
-    click.echo(f"Keys: {DIOSCAR} config. Stop: {DIOSCAR} down.")
+    here = f" --cluster {folder}", f" --data {folder}"
+    config_option, down_option = here if data is not None else ("", "")
+    click.echo(f"Keys: {DIOSCAR} config{config_option}. Stop: {DIOSCAR} down{down_option}.")
 
 
 @click.command()
 @data_option
 def down(data: Path | None) -> None:
-    """Let running jobs end, then stop the embedded cluster."""
+    """Stop the embedded cluster; jobs get 10 s to end or save a checkpoint, and run on at the next start."""
     folder = embedded.data_folder(data)
     running = embedded.find(folder)
     if running is None:

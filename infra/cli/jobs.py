@@ -55,7 +55,9 @@ def invoke(
         if as_json:
             print_json({"service": service, "job": job or None})
         else:
-            click.echo(f"{job}\nFollow it: {DIOSCAR} logs -f {job}" if job else f"{service} has the job.")
+            click.echo(job or f"{service} has the job.")
+            if job:
+                click.echo(f"Follow it: {DIOSCAR} logs -f {job}", err=True)
         return
     reply = decode_reply(text)
     if is_failure(reply):  # a cluster of OSCAR's own answers 200 whatever became of the script

@@ -72,7 +72,7 @@ def test_a_call_in_the_background_gives_a_job_to_follow(on: Dioscar, copier: str
     shown = on("jobs", job, "--json").json
     assert (shown["id"], shown["service"], shown["state"]) == (job, copier, "Succeeded")
     assert f"{job} Succeeded" in on("jobs", job).out
-    assert f"Follow it: dioscar logs -f {copier}-" in on("invoke", copier, tmp_path / "a.txt", "--async").out
+    assert f"Follow it: dioscar logs -f {copier}-" in on("invoke", copier, tmp_path / "a.txt", "--async").err
 
 
 def test_following_a_job_that_fails_ends_with_its_status(on: Dioscar, failing: str, tmp_path: Path) -> None:
