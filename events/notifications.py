@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote_plus, unquote_plus
 
+REMOVED = "s3:ObjectRemoved:"
+
 
 class NotificationError(ValueError):
     """The document is no bucket notification; the message names the field."""
@@ -67,10 +69,7 @@ def build(notification: Notification) -> dict[str, Any]:
             },
             "object": {
                 "key": quote_plus(notification.key),
-                "size": notification.size,
-                "eTag": notification.etag,
-                "contentType": notification.content_type,
-                "userMetadata": dict(notification.metadata),
+                **_contents(notification),
                 "sequencer": notification.sequencer,
             },
         },
@@ -80,6 +79,18 @@ def build(notification: Notification) -> dict[str, Any]:
         "EventName": notification.event_name,
         "Key": f"{notification.bucket}/{notification.key}",
         "Records": [record],
+    }
+
+
+def _contents(notification: Notification) -> dict[str, Any]:
+    """What there is to say of an object's contents: of an empty one no size, of one that was removed nothing."""
+    if notification.event_name.startswith(REMOVED):
+        return {}
+    return {
+        **({"size": notification.size} if notification.size else {}),
+        "eTag": notification.etag,
+        "contentType": notification.content_type,
+        "userMetadata": dict(notification.metadata),
     }
 
 

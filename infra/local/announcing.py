@@ -15,7 +15,10 @@ def notification_of(stored: StoredObject, event_name: str, origin: Origin, regio
         size=stored.size,
         etag=stored.etag,
         content_type=stored.content_type,
-        metadata={f"X-Amz-Meta-{name.title()}": value for name, value in stored.metadata.items()},
+        metadata={
+            "content-type": stored.content_type,
+            **{f"X-Amz-Meta-{name.title()}": value for name, value in stored.metadata.items()},
+        },
         sequencer=f"{stored.id:016X}",
         time=datetime.fromtimestamp(stored.modified, UTC),
         principal=origin.principal,

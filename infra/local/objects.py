@@ -267,15 +267,20 @@ class ObjectStore:
     def delete(
         self, connection: sqlite3.Connection, bucket: str, key: str, *, origin: Origin | None = None
     ) -> StoredObject | None:
-        """Remove an object, which is returned; with an `origin`, the listeners are told."""
+        """Remove an object, which is returned; with an `origin`, the listeners are told.
+
+        They are given it with a number and a time of the removal's own: whoever orders the events of a key by
+        either finds a removal after what it removed and before what is stored next.
+        """
         found = self.find(connection, bucket, key)
         if found is None:
             buckets.number(connection, bucket)
             return None
         self._supersede(connection, buckets.number(connection, bucket), key)
         if origin is not None:
+            removal = replace(found, id=_next_number(connection), modified=self.clock())
             for listener in self.listeners:
-                listener(connection, found, REMOVED, origin)
+                listener(connection, removal, REMOVED, origin)
         return found
 
     def set_tags(self, connection: sqlite3.Connection, stored: StoredObject, tags: Mapping[str, str]) -> None:
@@ -371,6 +376,12 @@ class ObjectStore:
 def blob_of(stored: StoredObject) -> Blob:
     """The contents of an object; whether they stand in a file is the blobs' own business."""
     return Blob(stored.blob, stored.size, "", stored.sha256)
+
+
+def _next_number(connection: sqlite3.Connection) -> int:
+    """The number that the next version would have had; it will have the one after it."""
+    row = connection.execute("UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'objects' RETURNING seq").fetchone()
+    return int(row[0])
 
 
 def _add(connection: sqlite3.Connection, bucket: int, stored: StoredObject) -> StoredObject:

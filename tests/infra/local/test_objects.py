@@ -145,6 +145,18 @@ async def test_a_removal_is_told_if_somebody_removed_it(opened):
     assert seen == [("l", objects.REMOVED)]
 
 
+async def test_a_removal_stands_between_what_it_removed_and_what_comes_next(opened):
+    told = []
+    opened.store.listeners.append(lambda _, stored, event, __: told.append((stored.id, stored.modified, event)))
+    for _ in range(3):
+        await opened.put("k")
+        await opened.database.write(lambda c: opened.store.delete(c, "bucket", "k", origin=Origin("me")))
+
+    assert [event for *_, event in told] == [objects.PUT, objects.REMOVED] * 3
+    numbers, times = [number for number, *_ in told], [time for _, time, _ in told]
+    assert numbers == sorted(set(numbers)) and times == sorted(set(times))
+
+
 async def test_several_objects_of_one_transaction_all_or_none(opened):
     first, second = await opened.store.ingest_bytes(b"a" * LARGE), await opened.store.ingest_bytes(b"b")
 
