@@ -8,7 +8,9 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import TypeVar
 
+from fdl.quantities import parse_memory
 from infra.local.executors import Ended
+from infra.local.executors.limits import OUT_OF_MEMORY, PROCESS, Limits, last_in_line
 from infra.local.services import Deployed
 from infra.local.workspace import Workspace, read_json, service_environment
 
@@ -22,38 +24,48 @@ TIMED_OUT = 124
 class ProcessExecutor:
     """Satisfies `infra.local.executors.Executor`."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, limits: Limits) -> None:
         self._data = data
+        self._limits = limits
 
     async def run(self, deployed: Deployed, workspace: Workspace, *, timeout_s: float | None) -> Ended:
         """Run the script of `deployed`; its output goes to the workspace's log as it comes."""
         script = workspace.folder / "script.sh"
         script.write_text(deployed.service.script, encoding="utf-8")
         outcome = workspace.folder / "outcome.json"
+        mark = self._limits.mark()
         environment = {
             **service_environment(deployed, self._data),
             **workspace.job_variables,
             "DIOSCAR_OUTCOME": str(outcome),
+            PROCESS: mark,
         }
-        with workspace.log.open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                "/bin/sh",
-                str(script),
-                cwd=workspace.folder,
-                env=environment,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
         try:
-            code, in_time = await within(timeout_s, process.wait(), process.pid)
+            with workspace.log.open("ab") as log:
+                process = await asyncio.create_subprocess_exec(
+                    "/bin/sh",
+                    str(script),
+                    cwd=workspace.folder,
+                    env=environment,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+            last_in_line(process.pid)
+            memory = int(parse_memory(deployed.service.memory))
+            with self._limits.watch(process.pid, memory, workspace.log) as watch:
+                try:
+                    code, in_time = await within(timeout_s, process.wait(), process.pid)
+                finally:
+                    kill_group(process.pid, signal.SIGKILL)
         finally:
-            kill_group(process.pid, signal.SIGKILL)
+            self._limits.forget(mark)
         if not in_time:
             return timed_out(timeout_s)
         told = read_json(outcome) or {}
-        return Ended(code, told.get("error", ""), told.get("message", ""), told.get("run_key", ""))
+        ended = Ended(code, told.get("error", ""), told.get("message", ""), told.get("run_key", ""))
+        return watch.ended() or (killed(code) if code in (-signal.SIGKILL, OUT_OF_MEMORY) else ended)
 
     async def close(self) -> None:
         """Nothing outlives a run."""
@@ -92,3 +104,9 @@ def timed_out(timeout_s: float | None) -> Ended:
     return Ended(
         TIMED_OUT, "Timeout", f"took longer than {timeout_s:g} s and was stopped; raise the annotation dioscar/timeout"
     )
+
+
+def killed(code: int) -> Ended:
+    """The end of a run that somebody else killed."""
+    message = "was killed (SIGKILL), and not by the cluster: most likely the machine had no memory left for it"
+    return Ended(code, "Killed", message)
