@@ -22,7 +22,7 @@ from infra.local import history, jobs
 from infra.local.announcing import notification_of
 from infra.local.database import Database, DatabaseError
 from infra.local.dispatch import Dispatcher
-from infra.local.executors import Ended, Executor
+from infra.local.executors import Ended, Executor, limits
 from infra.local.executors.process import ProcessExecutor
 from infra.local.executors.warm import WarmExecutor
 from infra.local.finishing import Finisher
@@ -95,7 +95,8 @@ class Engine:
         (self._data / "home").mkdir(exist_ok=True)
         self._scratch.clear()
         await self.database.write(jobs.interrupted)
-        self._process: Executor = ProcessExecutor(self._data)
+        self._limits = limits.Limits(memory=limits.are_on(os.environ))
+        self._process: Executor = ProcessExecutor(self._data, self._limits)
         self._warm = WarmExecutor(self._data)
         self.services.on_change.append(self._on_service)
         self._dispatcher.start()
@@ -105,6 +106,7 @@ class Engine:
         await self._dispatcher.stop(patience_s)
         await self._warm.close()
         await self._process.close()
+        await self._limits.close()
         self._scratch.close()
         await asyncio.gather(*self._pending_writes, return_exceptions=True)
 
