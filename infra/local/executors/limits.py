@@ -1,9 +1,9 @@
 """What a run may take: memory, as its FDL says, and a log of bounded length; and that nothing of it outlives it.
 
-A watchdog instead of the kernel's own limits, since it works everywhere: cgroups are rarely a user's to write, RLIMIT_AS
-and RLIMIT_DATA count what is mapped instead of what is used, and no RLIMIT counts a tree of processes. It looks at runs
-that have lasted a while; a short one costs an entry in a table. It reads `/proc` itself: three fields of two files do
-not pay for a dependency.
+A watchdog instead of the kernel's own limits, since it works everywhere: cgroups are rarely a user's to write,
+RLIMIT_AS and RLIMIT_DATA count what is mapped instead of what is used, and no RLIMIT counts a tree of processes. It
+looks at runs that have lasted a while; a short one costs an entry in a table. It reads `/proc` itself: a few fields of
+three files do not pay for a dependency.
 """
 
 import asyncio
@@ -165,7 +165,7 @@ def look(watches: Iterable[Watch]) -> None:
 
 
 def sweep(living: frozenset[str]) -> int:
-    """Kill what bears the mark of a process of this cluster that is not living any more; returns how many there were."""
+    """Kill what bears the mark of a process of ours that is not `living` any more; returns how many there were."""
     ours = f"{PROCESS}={os.getpid()}-".encode()
     prefix = len(PROCESS) + 1
     left = []
