@@ -75,6 +75,9 @@ END;
 
 BACKOFF_S = 1.0
 BACKOFF_MOST_S = 300.0
+JITTER = 0.25
+LATEST_S = BACKOFF_MOST_S * (1 + JITTER)
+"""The longest pause there is: who is to wait for longer was told so by a clock that has since gone back."""
 AGAIN_S = 1.0
 
 
@@ -214,7 +217,7 @@ def fail(connection: sqlite3.Connection, job: Job, exit_code: int, reason: str, 
     if final or attempt >= job.max_attempts:
         _end(connection, job, State.DEAD, exit_code, reason)
         return State.DEAD
-    pause = min(BACKOFF_S * 2 ** (attempt - 1), BACKOFF_MOST_S) * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
+    pause = min(BACKOFF_S * 2 ** (attempt - 1), BACKOFF_MOST_S) * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
     connection.execute(
         "UPDATE jobs SET state = ?, not_before = ?, exit_code = ?, reason = ? WHERE seq = ?",
         (State.RETRYING, now + pause, exit_code, reason, job.seq),
@@ -243,9 +246,9 @@ def ready(connection: sqlite3.Connection, service: str, now: float, *, limit: in
     ).fetchall()
     delayed = connection.execute(
         f"SELECT {COLUMNS} FROM jobs AS job INDEXED BY jobs_delayed"  # noqa: S608
-        f" WHERE service = ? AND not_before > 0 AND not_before <= ? AND state IN ('Pending', 'Retrying'){first}"
-        " ORDER BY not_before LIMIT ?",
-        (service, now, limit),
+        f" WHERE service = ? AND not_before > 0 AND (not_before <= ? OR not_before > ?)"
+        f" AND state IN ('Pending', 'Retrying'){first} ORDER BY not_before LIMIT ?",
+        (service, now, now + LATEST_S, limit),
     ).fetchall()
     return sorted(map(job_of, at_once + delayed), key=lambda job: job.seq)[:limit]
 
@@ -344,11 +347,12 @@ def cancel_open(connection: sqlite3.Connection, service: str, reason: str) -> No
 
 def _end(connection: sqlite3.Connection, job: Job, state: State, exit_code: int | None, reason: str) -> None:
     now = time.time()
-    connection.execute(
-        "UPDATE jobs SET state = ?, finished = ?, not_before = 0, exit_code = ?, reason = ? WHERE seq = ?",
+    row = connection.execute(
+        "UPDATE jobs SET state = ?, finished = ?, not_before = 0, exit_code = ?, reason = ? WHERE seq = ?"
+        " RETURNING attempt",  # as `start` has counted: `job` may be older than its attempt, or not
         (state, now, exit_code, reason, job.seq),
-    )
-    _note(connection, job.seq, state, job.attempt + 1, reason, now=now)
+    ).fetchone()
+    _note(connection, job.seq, state, row["attempt"] if row else job.attempt, reason, now=now)
 
 
 def _note(
