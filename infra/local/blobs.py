@@ -65,6 +65,10 @@ class Blobs:
 
     async def ingest_bytes(self, data: bytes) -> Blob:
         """A new blob of these bytes, durable when this returns or (small ones) with the row."""
+        if len(data) <= INLINE:
+            with Spill(self._folder) as spill:
+                spill.absorb(data)
+                return spill.finish()
         async with self.writer() as writer:
             await writer.write(data)
             return await writer.finish()

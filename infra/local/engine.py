@@ -1,6 +1,7 @@
 """The engine: turns events into jobs, jobs into runs, and runs into objects, each step one transaction."""
 
 import asyncio
+import base64
 import contextlib
 import errno
 import json
@@ -33,6 +34,7 @@ from infra.local.services import Deployed, NoSuchService, Services, exists
 from infra.local.staging import Stager
 from infra.local.tracing import Attempt, Tracing
 from infra.local.workspace import MARK, SMALL, Scratch, Workspace
+from layers.runtime import wire
 from layers.runtime.contract import Exit, InputError
 from layers.runtime.incoming import Payload, StorageEvent, interpret
 from layers.runtime.supervisor import encode_reply, regular_files
@@ -137,17 +139,21 @@ class Engine:
         async with self._calls.setdefault(deployed.name, asyncio.Semaphore(CALLS)):
             name = f"call-{time.monotonic_ns():x}"
             workspace = self._scratch.workspace(deployed.name, name, None, len(event.body))
+            left = True
             try:
-                workspace.create()
+                executor = self._executor(deployed)
                 staged = await self._stager.stage_event(event, workspace)
-                ended = await self._executor(deployed).run(
-                    deployed, staged, timeout_s=deployed.settings.timeout_s or CALL_S
-                )
+                if executor is not self._warm:
+                    staged = staged.unpacked()
+                ended = await executor.run(deployed, staged, timeout_s=deployed.settings.timeout_s or CALL_S)
                 self.metrics.called(deployed.name, ended.code)
-                self._scratch.learn(deployed.name, staged.size() if ended.code == Exit.DONE else None)
-                return await asyncio.to_thread(_reply, ended, staged)
+                left = ended.files is None
+                size = staged.size() if left else wire.TRAVELS
+                self._scratch.learn(deployed.name, size if ended.code == Exit.DONE else None)
+                return await asyncio.to_thread(_reply, ended, staged) if left else _carried_reply(ended)
             finally:
-                await workspace.remove()
+                if left:
+                    await workspace.remove()
 
     async def cancel(self, job: Job) -> bool:
         """End a job that waits or runs; whether there was anything to end."""
@@ -235,24 +241,31 @@ class Engine:
     async def _attempt(self, deployed: Deployed, job: Job) -> None:
         """One attempt of a job, from its input's bytes to its outputs' rows; only the run itself takes up a slot."""
         workspace: Workspace | None = None
+        ended: Ended | None = None
         began = time.time()
         try:
             stored = self.store.by_id(job.object) if job.object is not None else None
             size = stored.size if stored else 0
-            workspace = self._scratch.workspace(job.service, job.id, self.log_path(job), size)
+            log_path = self.log_path(job)
+            if not log_path.parent.is_dir():
+                log_path.parent.mkdir(parents=True, exist_ok=True)
+            workspace = self._scratch.workspace(job.service, job.id, log_path, size)
             self._workspaces[job.id] = workspace
-            staged = await self._stage(deployed, job, workspace) if size <= SMALL else None
+            staged = await self._stager.stage_job(deployed, job, workspace) if size <= SMALL else None
             async with self._dispatcher.slot(deployed, job):
                 began = time.time()
                 if job.attempt == 0:
                     self.metrics.waited(job.service, began - job.created)
                 self._write_later(lambda connection: jobs.start(connection, job))
-                staged = staged or await self._stage(deployed, job, workspace)
+                staged = staged or await self._stager.stage_job(deployed, job, workspace)
+                executor = self._executor(deployed)
+                if executor is not self._warm:
+                    staged = staged.unpacked()
                 with self._span(job, stored) as span:
-                    ended = await self._executor(deployed).run(deployed, staged, timeout_s=deployed.settings.timeout_s)
+                    ended = await executor.run(deployed, staged, timeout_s=deployed.settings.timeout_s)
                     span.ended(ended, "" if ended.code == Exit.DONE else _reason(ended, workspace))
             if ended.code == Exit.DONE:
-                produced = await self._finisher.succeed(deployed, job, staged, ended.run_key, span.metadata)
+                produced = await self._finisher.succeed(deployed, job, staged, ended, span.metadata)
                 self._scratch.learn(deployed.name, produced)
                 await self.forget_checkpoint(job.id)
                 self.metrics.ended(job.service, State.SUCCEEDED, time.time() - began)
@@ -271,7 +284,7 @@ class Engine:
             await self._failed(job, Ended(Exit.FAILED, type(error).__name__, str(error)), reason, began)
         finally:
             self._workspaces.pop(job.id, None)
-            if workspace is not None:
+            if workspace is not None and (ended is None or ended.files is None):
                 await workspace.remove()
 
     def _span(self, job: Job, stored: StoredObject | None) -> AbstractContextManager[Attempt]:
@@ -292,10 +305,6 @@ class Engine:
         self.metrics.ended(job.service, state, time.time() - began)
         facts = {"job": job.id, "service": job.service, "key": job.key, "state": str(state), "exit_code": ended.code}
         log.warning("job %s is %s: %s", job.id, state, reason, extra=facts)
-
-    async def _stage(self, deployed: Deployed, job: Job, workspace: Workspace) -> Workspace:
-        workspace.create()
-        return await self._stager.stage_job(deployed, job, workspace)
 
     def _write_later(self, work: Callable[[sqlite3.Connection], None]) -> None:
         """Queue a change that need not be durable before we go on; changes are made in the order they are queued."""
@@ -343,6 +352,13 @@ def _reply(ended: Ended, workspace: Workspace) -> Reply:
         return Reply(ended, b"")
     files = regular_files(workspace.produced)
     return Reply(ended, encode_reply(workspace.produced, files) if files else workspace.log.read_bytes())
+
+
+def _carried_reply(ended: Ended) -> Reply:
+    """The reply of a run that left no files here."""
+    if ended.printed:
+        log.warning("a call failed: %s: %s\n%s", ended.error, ended.message, ended.printed.rstrip())
+    return Reply(ended, base64.b64encode(next(iter((ended.files or {}).values()), b"")))
 
 
 def kill_left_behind(data: Path) -> int:

@@ -36,7 +36,7 @@ class Finisher:
         self.emitting = ""
 
     async def succeed(
-        self, deployed: Deployed, job: Job, workspace: Workspace, run_key: str, trace: Mapping[str, str]
+        self, deployed: Deployed, job: Job, workspace: Workspace, ended: Ended, trace: Mapping[str, str]
     ) -> int:
         """Store what the run made, all of it with everything that follows from it, or nothing; returns its bytes.
 
@@ -44,7 +44,11 @@ class Finisher:
 
         Raises InputError where a forward cannot be delivered, or where there are too many files.
         """
-        files = regular_files(workspace.produced) if workspace.produced.is_dir() else []
+        carried = ended.files
+        if carried is not None:
+            files = list(carried)
+        else:
+            files = regular_files(workspace.produced) if workspace.produced.is_dir() else []
         if len(files) > MOST_FILES:
             raise InputError(f"left {len(files)} files, more than {MOST_FILES}; write one archive (HDF5, tar) instead")
         targets: list[Target] = [
@@ -57,7 +61,10 @@ class Finisher:
         for index, path in enumerate(dict.fromkeys(path for path, *_ in targets)):
             if index % 100 == 99:
                 await asyncio.sleep(0)  # small files are stored without waiting for anything: let others have a turn
-            blobs[path] = await self._store.ingest(workspace.produced / path)
+            if carried is not None:
+                blobs[path] = await self._store.ingest_bytes(carried[path])
+            else:
+                blobs[path] = await self._store.ingest(workspace.produced / path)
         origin = Origin(principal=deployed.name)
 
         def work(connection: sqlite3.Connection) -> bool:
@@ -78,7 +85,7 @@ class Finisher:
                         origin=origin,
                     )
                     rows.append(OutputRow(bucket, key, stored.size, stored.sha256))
-                jobs.succeed(connection, job, rows, run_key)
+                jobs.succeed(connection, job, rows, ended.run_key)
                 self._store.unpin(connection, job.id)
                 return True
             finally:

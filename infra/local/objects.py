@@ -14,7 +14,7 @@ from pathlib import Path
 
 from infra.local import buckets, listing, multipart
 from infra.local.blobs import Blob, Blobs, Content
-from infra.local.contents import Digest
+from infra.local.contents import INLINE, Digest
 from infra.local.database import Database
 from infra.local.garbage import Collector
 from infra.local.listing import Page
@@ -176,6 +176,17 @@ class ObjectStore:
             return self.blobs.open(blob_of(stored))
         except FileNotFoundError:
             raise NoSuchKey(f"{stored.bucket}/{stored.key} is gone") from None
+
+    def small(self, stored: StoredObject) -> bytes | None:
+        """The object's bytes where they are so few that the database holds them; None: ask for the contents.
+
+        Raises:
+            NoSuchKey: this version is gone.
+        """
+        if stored.size > INLINE:
+            return None
+        with self.open(stored) as content:
+            return content.data
 
     async def materialise(self, stored: StoredObject, target: Path) -> None:
         """Write the object to a new file, a copy of its own."""

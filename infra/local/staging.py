@@ -15,6 +15,7 @@ from layers.runtime import inputs
 from layers.runtime.contract import Input, InputError
 from layers.runtime.incoming import Payload, StorageEvent, interpret
 from layers.runtime.supervisor import script_variables
+from layers.runtime.wire import TRAVELS
 
 LONGEST_NAME = 255
 
@@ -38,14 +39,19 @@ class Stager:
         staged = await self.stage_event(event, workspace, stored, deployed=deployed)
         variables = {**staged.job_variables, "JOB_UUID": job.id, "RESOURCE_ID": "dioscar"}
         variables["DIOSCAR_CHECKPOINT"] = str(self._checkpoints / job.id)
-        source = Path(variables.get("INPUT_FILE_PATH", ""))
-        if "DIOSCAR_FUNCTION" in deployed.variables and source.is_file():
-            references = inputs.read_references(source)
+        if "DIOSCAR_FUNCTION" in deployed.variables and "INPUT_FILE_PATH" in variables:
+            source = Path(variables["INPUT_FILE_PATH"])
+            references = (
+                inputs.read_references(source)
+                if staged.content is None
+                else inputs.references_in(staged.content, source.name)
+            )
             if references is not None:
+                staged = staged.unpacked()
                 manifest = workspace.folder / "inputs.json"
                 inputs.write_manifest(await self._stage_inputs(job, references, workspace), manifest)
                 variables["DIOSCAR_INPUTS"] = str(manifest)
-        return replace(workspace, job_variables=variables)
+        return replace(staged, job_variables=variables)
 
     async def stage_event(
         self,
@@ -55,24 +61,34 @@ class Stager:
         *,
         deployed: Deployed | None = None,
     ) -> Workspace:
-        """The workspace with the event's object or payload, and the variables that OSCAR's supervisor exports."""
+        """The workspace with the event's object or payload, and the variables that OSCAR's supervisor exports.
+
+        What is small is the workspace's `content`, for which no file is made here.
+        """
         download = not (deployed and deployed.service.file_stage_in)
         variables = script_variables(event, workspace.received, workspace.produced, staged=download)
         variables["DIOSCAR_CHECKPOINT"] = str(workspace.folder / "checkpoint")
         variables["TMPDIR"] = str(workspace.folder)
         variables["DIOSCAR_PROGRESS"] = str(workspace.folder / "progress.json")
+        staged = replace(workspace, job_variables=variables)
         target = Path(variables.get("INPUT_FILE_PATH", ""))
         if isinstance(event, Payload):
-            target.write_bytes(event.body)
-        elif download:
+            small = replace(staged, content=event.body)
+            return small if len(event.body) <= TRAVELS else small.unpacked()
+        if download:
             stored = stored or self._store.get(event.notification.bucket, event.notification.key)
             if stored is None:
                 name = f"{event.notification.bucket}/{event.notification.key}"
                 raise InputError(f"{name}: there is no such object; upload it first")
             if len(target.name.encode()) > LONGEST_NAME:
                 raise InputError(f"{target.name[:40]}…: the name is longer than {LONGEST_NAME} bytes; shorten it")
+            content = self._store.small(stored)
+            if content is not None:
+                return replace(staged, content=content)
+        staged.create()
+        if download and stored is not None:
             await self._store.materialise(stored, target)
-        return replace(workspace, job_variables=variables)
+        return staged
 
     async def _stage_inputs(
         self, job: Job, references: list[inputs.Reference | inputs.Select], workspace: Workspace

@@ -6,8 +6,9 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,24 @@ SMALL = 1 << 20
 """Bytes of input and of output up to which a run counts as small."""
 ROOM = 256 << 20
 """Bytes of memory that must be free for a workspace in it."""
+ROOM_HOLDS_S = 0.5
+"""How long a look at what is free holds: runs that stand in memory are small, and `ROOM` is many of them."""
 MARK = "DIOSCAR_CLUSTER"
 """Set, to the data folder, in every process that a cluster starts: so a restarted cluster finds what it left behind."""
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """A run's own folders; `job_variables` is what this run adds to the environment of its service."""
+    """A run's own folders; `job_variables` is what this run adds to the environment of its service.
+
+    While `content` is there, the folders are not: the input may travel to whoever runs it without a file.
+    """
 
     folder: Path
     log: Path
     job_variables: Mapping[str, str] = field(default_factory=dict)
     in_memory: bool = False
+    content: bytes | None = field(default=None, repr=False)
 
     @property
     def received(self) -> Path:
@@ -60,7 +67,14 @@ class Workspace:
             self.folder.mkdir(mode=0o700)
         self.received.mkdir()
         self.produced.mkdir()
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+
+    def unpacked(self) -> "Workspace":
+        """The same, its input in the file that the run expects."""
+        if self.content is None:
+            return self
+        self.create()
+        Path(self.job_variables["INPUT_FILE_PATH"]).write_bytes(self.content)
+        return replace(self, content=None)
 
     async def remove(self) -> None:
         """Leave nothing but the log."""
@@ -81,6 +95,7 @@ class Scratch:
         self._disk = data / "run"
         self._memory = memory / f"dioscar-{os.getuid()}-{name}"
         self._usable = os.access(memory, os.W_OK)
+        self._room = (False, float("-inf"))
         self._largest: dict[str, int] = {}
 
     def clear(self) -> None:
@@ -109,6 +124,12 @@ class Scratch:
         self._largest.pop(service, None)
 
     def _has_room(self) -> bool:
+        now = time.monotonic()
+        if now - self._room[1] > ROOM_HOLDS_S:
+            self._room = self._look(), now
+        return self._room[0]
+
+    def _look(self) -> bool:
         try:
             room = os.statvfs(self._memory)
         except OSError:  # it has been cleared behind our back, as some systems do at logout

@@ -3,7 +3,6 @@
 import json
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +36,14 @@ def run_from_environment(environ: Mapping[str, str], stopping: threading.Event) 
 
 def outcome_as_json(outcome: Outcome) -> dict[str, Any]:
     """The outcome for an engine in another process."""
-    return {**asdict(outcome), "code": int(outcome.code)}
+    return {
+        "code": int(outcome.code),
+        "error": outcome.error,
+        "message": outcome.message,
+        "run_key": outcome.run_key,
+        "outputs": [vars(output) for output in outcome.outputs],
+        "forwards": [vars(forward) for forward in outcome.forwards],
+    }
 
 
 class _Door:

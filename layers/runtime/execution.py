@@ -148,9 +148,13 @@ def _run(invocation: Invocation, stage: Stage, send: Send | None, stopping: thre
         outputs = _outputs(made)
         emitted = tuple(forwards(plan.rules, [output.path for output in outputs]))
         if invocation.reply:
-            outputs = [_reply(outputs, plan.function)]
+            reply = _reply(outputs, plan.function)
+            for other in outputs:
+                if other is not reply:
+                    (made / other.path).unlink()
+            outputs = [reply]
         else:
-            record = _record(invocation, plan, job, outputs, emitted, began)
+            record = _record(invocation, source, plan, job, outputs, emitted, began)
             outputs.append(_write_record(made, invocation.name, run_key, record))
         if send and emitted:
             metadata = next_hop(invocation.metadata, invocation.service, invocation.bucket, invocation.key)
@@ -166,8 +170,9 @@ def _run(invocation: Invocation, stage: Stage, send: Send | None, stopping: thre
 @contextlib.contextmanager
 def _workplace(invocation: Invocation) -> Iterator[Path]:
     """Where the function writes: a private folder, or the destination where an engine discards that of a failed run."""
-    invocation.destination.mkdir(parents=True, exist_ok=True)
-    if invocation.environ.get("DIOSCAR_ENGINE") and not invocation.reply:
+    if not invocation.destination.is_dir():
+        invocation.destination.mkdir(parents=True, exist_ok=True)
+    if invocation.environ.get("DIOSCAR_ENGINE"):
         try:
             yield invocation.destination
         except BaseException:
@@ -183,6 +188,7 @@ def _workplace(invocation: Invocation) -> Iterator[Path]:
 
 def _record(
     invocation: Invocation,
+    source: Path,
     plan: _Plan,
     job: RunningJob,
     outputs: list[Produced],
@@ -190,7 +196,7 @@ def _record(
     began: float,
 ) -> dict[str, Any]:
     """The provenance record of a run: everything that went in, everything that came out, when and where."""
-    size = invocation.source.stat().st_size
+    size = source.stat().st_size
     return {
         "version": RECORD_VERSION,
         "run_key": plan.run_key,
@@ -211,6 +217,8 @@ def _named_source(invocation: Invocation, folder: Path) -> Path:
     name = Path(invocation.name).name
     if invocation.source.name == name:
         return invocation.source
+    if invocation.environ.get("DIOSCAR_ENGINE"):  # which gave us a copy of our own
+        return invocation.source.rename(invocation.source.with_name(name))
     folder.mkdir()
     target = folder / name
     try:

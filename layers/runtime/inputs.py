@@ -35,21 +35,30 @@ def read_references(source: Path) -> list[Reference | Select] | None:
 
     Raises InputError, naming the entry that is wrong.
     """
-    if source.stat().st_size > _LARGEST_REQUEST:
-        return None
     with source.open("rb") as stream:
-        if not stream.read(64).lstrip().startswith(b"{"):
+        if not _may_be_json(stream.read(64)) or source.stat().st_size > _LARGEST_REQUEST:
             return None
+    return references_in(source.read_bytes(), source.name)
+
+
+def references_in(data: bytes, name: str) -> list[Reference | Select] | None:
+    """`read_references` of a file's bytes; `name` is for the error."""
+    if not _may_be_json(data[:64]):
+        return None
     try:
-        document = json.loads(source.read_bytes())
+        document = json.loads(data)
     except (ValueError, RecursionError):
         return None  # not ours to judge: the function says what is wrong with its own file
     if "inputs" not in document:
         return None
     entries = document["inputs"]
     if not isinstance(entries, list):
-        raise InputError(f'{source.name}: "inputs" is no list; write [{{"bucket": ..., "key": ...}}, ...]')
-    return [_reference(entry, f"{source.name}: inputs[{index}]") for index, entry in enumerate(entries)]
+        raise InputError(f'{name}: "inputs" is no list; write [{{"bucket": ..., "key": ...}}, ...]')
+    return [_reference(entry, f"{name}: inputs[{index}]") for index, entry in enumerate(entries)]
+
+
+def _may_be_json(start: bytes) -> bool:
+    return start.lstrip().startswith(b"{")
 
 
 def resolve(

@@ -13,6 +13,7 @@ from layers.runtime.contract import InputError
 
 T = TypeVar("T")
 
+_HINTS: dict[type[Any], dict[str, Any]] = {}
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off"}
 
@@ -24,7 +25,7 @@ def read_settings(cls: type[T], environ: Mapping[str, str]) -> T:
     Raises InputError, naming variable, value and expected type.
     """
     values = {}
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     for field in dataclasses.fields(_dataclass(cls)):
         variable = field.name.upper()
         text = environ.get(variable)
@@ -54,7 +55,7 @@ def read_request(cls: type[T], source: Path) -> T:
         raise InputError(f"{name}: is no JSON ({error}); send a JSON object") from None
     if not isinstance(document, dict):
         raise InputError(f"{name}: holds a JSON {type(document).__name__}; send a JSON object")
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     values = {}
     for key, value in document.items():
         if key == "inputs" and "inputs" not in hints:
@@ -83,6 +84,13 @@ def as_json(instance: object) -> dict[str, Any]:
     """The dataclass as plain JSON values, for the run key and the provenance record."""
     values = dataclasses.asdict(_instance(instance))
     return {key: _plain(value) for key, value in values.items()}
+
+
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    found = _HINTS.get(cls)
+    if found is None:
+        found = _HINTS[cls] = typing.get_type_hints(cls)
+    return found
 
 
 def _build(cls: type[T], values: dict[str, Any], where: str) -> T:

@@ -1,26 +1,41 @@
 """The warm worker: a process that has imported a function once and serves many invocations, one at a time.
 
-Started with one end of a socket pair (`--fd N`); speaks JSON lines. Each request is `{"environ": {...}, "log": PATH}`
-(the job's own variables, on top of those of the process); each reply is the outcome. `{"ready": true}` comes first;
-`{"stale": true}` is the answer, and the end, of a worker whose sources have changed since it loaded them. SIGTERM while
-a job runs sets `job.stopping`; while idle it ends the worker.
+Started with one end of a socket pair (`--fd N`); speaks the frames of `wire`. Each request is
+`{"environ": {...}, "log": PATH, "folder": PATH | null}` (the job's own variables, on top of those of the process);
+each reply is the outcome.
+
+With a `folder`, the frame's body is the input: the worker makes the folder, writes the input to INPUT_FILE_PATH, and
+sends the outputs back in the frame (`files`: paths and sizes), the folder removed; or leaves it, where they are large
+(`files` is null). So a small run costs its engine no file.
+
+`{"ready": true}` comes first; `{"stale": true}` is the answer, and the end, of a worker whose sources have changed
+since it loaded them. SIGTERM while a job runs sets `job.stopping`; while idle it ends the worker.
 """
 
 import argparse
 import contextlib
-import json
 import os
 import resource
 import signal
 import socket
 import sys
+import tempfile
 import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from layers.runtime import function as functions
+from layers.runtime import parcels, wire
 from layers.runtime.adapter import outcome_as_json, run_from_environment
-from layers.runtime.contract import InputError
+from layers.runtime.contract import Exit, InputError
+
+LOOK_S = 0.05
+"""How long a look at the sources holds: an edited function runs as it was for at most so long."""
+PRINTED = 4096
+"""Bytes of the log's end that are told of a failed run whose log goes with its folder."""
 
 
 def main() -> int:
@@ -38,46 +53,74 @@ def main() -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the engine's to handle
-    folder = None
-    with contextlib.suppress(InputError):  # each invocation reports it in its own log
-        folder = functions.load(os.environ.get("DIOSCAR_FUNCTION", "")).folder
-    loaded = functions.state_of(folder) if folder else ()
+    own = dict(os.environ)
+    sources = _Sources(own.get("DIOSCAR_FUNCTION", ""))
     with channel, channel.makefile("rb") as stream:
-        _send(channel, {"ready": True})
-        for served, line in enumerate(stream):
-            if served and (folder is None or functions.state_of(folder) != loaded):
-                _send(channel, {"stale": True})
+        channel.sendall(wire.pack({"ready": True}))
+        while (frame := wire.read(stream)) is not None:
+            if sources.changed():
+                channel.sendall(wire.pack({"stale": True}))
                 return 0
-            request = json.loads(line)
             stopping.clear()
             busy.set()
-            reply = _serve(request, stopping)
-            _send(channel, reply)
+            channel.sendall(_serve(own, *frame, stopping))
             busy.clear()
     return 0
 
 
-def _serve(request: dict[str, Any], stopping: threading.Event) -> dict[str, Any]:
+class _Sources:
+    """The files that the function was loaded from."""
+
+    def __init__(self, function: str) -> None:
+        self._folder = None
+        with contextlib.suppress(InputError):  # each invocation reports it in its own log
+            self._folder = functions.load(function).folder
+        self._loaded = functions.state_of(self._folder) if self._folder else ()
+        self._looked = time.monotonic()
+
+    def changed(self) -> bool:
+        """Whether what is loaded is not what is there any more; also where there was nothing to load."""
+        now = time.monotonic()
+        if now - self._looked < LOOK_S:
+            return False
+        self._looked = now
+        return self._folder is None or functions.state_of(self._folder) != self._loaded
+
+
+def _serve(own: Mapping[str, str], request: dict[str, Any], body: bytes, stopping: threading.Event) -> bytes:
     """Run one invocation, its output redirected at the level of file descriptors, so that C libraries' goes along."""
+    environ = {**own, **request["environ"]}
+    folder = request["folder"]
+    if folder:
+        try:
+            parcels.unpack(Path(folder), environ, body)
+        except OSError as error:
+            return wire.pack({"errno": error.errno, "strerror": f"{folder}: {error.strerror}"})
+    tempfile.tempdir = environ.get("TMPDIR")
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     saved = os.dup(1), os.dup(2)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
     try:
-        outcome = run_from_environment({**os.environ, **request["environ"]}, stopping)
+        outcome = run_from_environment(environ, stopping)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
         for number, copy in zip((1, 2), saved, strict=True):
             os.dup2(copy, number)
             os.close(copy)
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {**outcome_as_json(outcome), "peak_rss_bytes": peak_kib * 1024}
-
-
-def _send(channel: socket.socket, message: dict[str, Any]) -> None:
-    channel.sendall(json.dumps(message).encode() + b"\n")
+    reply = outcome_as_json(outcome)
+    reply["peak_rss_bytes"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    files = None
+    if folder:
+        files = parcels.collect(Path(environ["TMP_OUTPUT_DIR"])) if outcome.code == Exit.DONE else {}
+        if outcome.code != Exit.DONE and request["log"].startswith(f"{folder}/"):
+            reply["printed"] = Path(request["log"]).read_bytes()[-PRINTED:].decode(errors="replace")
+        if files is not None:
+            parcels.remove(folder)
+    reply["files"] = None if files is None else [(name, len(data)) for name, data in files.items()]
+    return wire.pack(reply, b"".join(files.values()) if files else b"")
 
 
 if __name__ == "__main__":

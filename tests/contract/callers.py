@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import yaml
 
 from events.notifications import Notification, build
+from layers.runtime import wire
 from layers.runtime.contract import Input
 from layers.runtime.function import sha256_of
 from layers.runtime.inputs import read_references, resolve, write_manifest
@@ -166,18 +167,17 @@ class Worker:
                 pass_fds=(theirs.fileno(),),
             )
             theirs.close()
-            with ours.makefile("rwb") as stream, process:
-                assert json.loads(stream.readline()) == {"ready": True}
+            with ours.makefile("rb") as stream, process:
+                assert wire.read(stream) == ({"ready": True}, b"")
                 log = folder / "log"
-                stream.write(json.dumps({"environ": environ, "log": str(log)}).encode() + b"\n")
-                stream.flush()
+                ours.sendall(wire.pack({"environ": environ, "log": str(log), "folder": None}))
                 if when:
                     when()
                     process.send_signal(signal.SIGTERM)
-                line = stream.readline()
+                answered = wire.read(stream)
                 ours.shutdown(socket.SHUT_RDWR)
-            told = json.loads(line) if line else {"code": process.returncode, "forwards": []}
-        outputs = read_folder(produced) if line else {}  # an engine takes nothing from a worker that died
+            told = answered[0] if answered else {"code": process.returncode, "forwards": []}
+        outputs = read_folder(produced) if answered else {}  # an engine takes nothing from a worker that died
         forwarded = {f"{f['bucket']}/{f['key']}": outputs[f["path"]] for f in told["forwards"]}
         answer = next(iter(outputs.values()), b"") if direct else None
         return Ran(told["code"], outputs, forwarded, log.read_text(), answer)

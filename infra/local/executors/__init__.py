@@ -1,6 +1,7 @@
 """How a run becomes processes: `process` starts the script, `warm` keeps a worker that has the function loaded."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from infra.local.services import Deployed
@@ -9,12 +10,18 @@ from infra.local.workspace import Workspace
 
 @dataclass(frozen=True)
 class Ended:
-    """How an attempt ended: its exit status (negative: the signal), and the sentence that says why."""
+    """How an attempt ended: its exit status (negative: the signal), and the sentence that says why.
+
+    `files` is what it left, where that has travelled without files; None: it stands in the workspace. `printed` is
+    the end of a failed run's output, where that has no log of its own.
+    """
 
     code: int
     error: str = ""
     message: str = ""
     run_key: str = ""
+    files: Mapping[str, bytes] | None = field(default=None, repr=False)
+    printed: str = field(default="", repr=False)
 
 
 class Executor(Protocol):

@@ -6,51 +6,93 @@ grown past its limit, or a time without work.
 
 import asyncio
 import contextlib
-import json
 import signal
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from fdl.quantities import parse_memory
 from infra.local.executors import Ended
-from infra.local.executors.process import kill_group, timed_out, within
+from infra.local.executors.process import GRACE_S, kill_group, timed_out
 from infra.local.services import Deployed
 from infra.local.workspace import Workspace, service_environment
 from layers.runtime.contract import Exit
+from layers.runtime.wire import Assembler, Frame, pack
+from layers.runtime.worker import PRINTED
 
 IDLE_S = 300.0
-LARGEST_REPLY = 64 * 2**20
 HEALTHY = (Exit.DONE, Exit.BAD_INPUT, Exit.AGAIN)
 Key = tuple[str, str, int]
 """Service, token and revision: a service of the same name that is made anew has another token."""
 
 
+class Channel(asyncio.Protocol):
+    """The engine's end of the socket to a worker: one question at a time."""
+
+    def __init__(self) -> None:
+        self._frames = Assembler()
+        self._waiting: asyncio.Future[Frame | None] | None = None
+        self._come: Frame | None = None
+        self._lost = False
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            frames = self._frames.feed(data)
+        except ValueError:  # not our worker any more: something wrote to its socket
+            self.close()
+            return
+        for frame in frames:
+            if self._waiting is not None and not self._waiting.done():
+                self._waiting.set_result(frame)
+            else:
+                self._come = frame
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._lost = True
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    def ask(self, header: Mapping[str, Any], body: bytes = b"") -> "asyncio.Future[Frame | None]":
+        """Send a request; the future is its answer, or None where the worker dies of it."""
+        answer = self.answer()
+        if self._transport is not None and not self._lost:
+            self._transport.write(pack(header, body))
+        return answer
+
+    def answer(self) -> "asyncio.Future[Frame | None]":
+        """The next frame."""
+        self._waiting = asyncio.get_running_loop().create_future()
+        come, self._come = self._come, None
+        if come is not None or self._lost:
+            self._waiting.set_result(come)
+        return self._waiting
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._transport is not None:
+            self._transport.close()
+
+
 @dataclass
 class Worker:
-    """A running worker process and the socket to it."""
+    """A running worker process and the channel to it."""
 
     process: asyncio.subprocess.Process
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
+    channel: Channel
     served: int = 0
     idle_since: float = field(default_factory=time.monotonic)
 
-    async def ask(self, message: dict[str, Any]) -> dict[str, Any] | None:
-        """Send one request and await its answer; None where the worker died of it."""
-        try:
-            self.writer.write(json.dumps(message).encode() + b"\n")
-            line = await self.reader.readline()
-        except (ConnectionError, asyncio.IncompleteReadError, ValueError):  # ValueError: a line without an end
-            return None
-        return json.loads(line) if line else None
-
     def retire(self) -> None:
         """End the worker, and whatever it started, at once."""
-        self.writer.close()
+        self.channel.close()
         kill_group(self.process.pid, signal.SIGKILL)
 
 
@@ -70,22 +112,33 @@ class WarmExecutor:
         idle = self._idle.get(key, [])
         worker = idle.pop() if idle else await self._spawn(deployed, workspace)
         if worker is None:
-            return Ended(1, "WorkerError", "the worker did not start; its output is in this log")
+            printed = "" if workspace.content is None else workspace.log.read_text(errors="replace")[-PRINTED:]
+            message = "the worker did not start; its output is in the log"
+            return Ended(1, "WorkerError", message, printed=printed)
         keep = False
         try:
-            request = {"environ": dict(workspace.job_variables), "log": str(workspace.log)}
-            reply, in_time = await within(timeout_s, worker.ask(request), worker.process.pid)
+            carried = workspace.content is not None
+            request = {
+                "environ": workspace.job_variables,
+                "log": str(workspace.log),
+                "folder": str(workspace.folder) if carried else None,
+            }
+            asked = worker.channel.ask(request, workspace.content or b"")
+            frame, in_time = await _in_time(asked, timeout_s, worker.process.pid)
             if not in_time:
                 return timed_out(timeout_s)
-            if reply is None:
+            if frame is None:
                 code = await worker.process.wait()
                 return Ended(code or 1, "WorkerError", f"the process of the function died (status {code})")
+            reply, body = frame
             if reply.get("stale"):
                 return await self.run(deployed, workspace, timeout_s=timeout_s)
             worker.served += 1
+            if "errno" in reply:
+                raise OSError(reply["errno"], reply["strerror"])
             limit = 2 * parse_memory(deployed.service.memory)
             keep = reply["code"] in HEALTHY and reply["peak_rss_bytes"] < max(limit, 2**29)
-            return Ended(reply["code"], reply["error"], reply["message"], reply["run_key"])
+            return _ended(reply, body)
         finally:
             if keep and forgotten == self._forgotten.get(deployed.name, 0):
                 worker.idle_since = time.monotonic()
@@ -119,6 +172,8 @@ class WarmExecutor:
         ours, theirs = socket.socketpair()
         folder = self._data / "run"
         folder.mkdir(parents=True, exist_ok=True)
+        if not workspace.log.parent.is_dir():
+            workspace.log.parent.mkdir(mode=0o700, parents=True)
         with theirs, workspace.log.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -135,14 +190,14 @@ class WarmExecutor:
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
-        reader, writer = await asyncio.open_connection(sock=ours, limit=LARGEST_REPLY)
-        worker = Worker(process, reader, writer)
+        _, channel = await asyncio.get_running_loop().create_connection(Channel, sock=ours)
+        worker = Worker(process, channel)
         try:
-            ready = await reader.readline()
+            ready = await channel.answer()
         except BaseException:
             await self._retire(worker)
             raise
-        if not ready:
+        if ready is None:
             await self._retire(worker)
             return None
         return worker
@@ -162,3 +217,42 @@ class WarmExecutor:
                         await self._retire(worker)
                 if not workers:
                     del self._idle[key]
+
+
+async def _in_time(
+    asked: "asyncio.Future[Frame | None]", timeout_s: float | None, pid: int
+) -> tuple[Frame | None, bool]:
+    """Await a worker's answer; past its time, or when the waiting is cancelled, SIGTERM, then SIGKILL."""
+    loop = asyncio.get_running_loop()
+    late = False
+    timers: list[asyncio.TimerHandle] = []
+
+    def end() -> None:
+        nonlocal late
+        late = True
+        kill_group(pid, signal.SIGTERM)
+        timers.append(loop.call_later(GRACE_S, kill_group, pid, signal.SIGKILL))
+
+    if timeout_s is not None:
+        timers.append(loop.call_later(timeout_s, end))
+    try:
+        return await asyncio.shield(asked), not late
+    except asyncio.CancelledError:
+        end()
+        await asked
+        raise
+    finally:
+        for timer in timers:
+            timer.cancel()
+
+
+def _ended(reply: dict[str, Any], body: bytes) -> Ended:
+    files: dict[str, bytes] | None = None
+    if reply["files"] is not None:
+        files, at = {}, 0
+        for name, size in reply["files"]:
+            files[name] = body[at : at + size]
+            at += size
+    return Ended(
+        reply["code"], reply["error"], reply["message"], reply["run_key"], files, printed=reply.get("printed", "")
+    )
