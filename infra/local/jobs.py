@@ -246,9 +246,9 @@ def ready(connection: sqlite3.Connection, service: str, now: float, *, limit: in
     ).fetchall()
     delayed = connection.execute(
         f"SELECT {COLUMNS} FROM jobs AS job INDEXED BY jobs_delayed"  # noqa: S608
-        f" WHERE service = ? AND not_before > 0 AND (not_before <= ? OR not_before > ?)"
-        f" AND state IN ('Pending', 'Retrying'){first} ORDER BY not_before LIMIT ?",
-        (service, now, now + LATEST_S, limit),
+        f" WHERE service = ? AND not_before > 0 AND not_before <= ? AND state IN ('Pending', 'Retrying'){first}"
+        " ORDER BY not_before LIMIT ?",
+        (service, now, limit),
     ).fetchall()
     return sorted(map(job_of, at_once + delayed), key=lambda job: job.seq)[:limit]
 
@@ -262,6 +262,15 @@ def next_due(connection: sqlite3.Connection, service: str, now: float) -> float 
         (service, now),
     ).fetchone()
     return None if row is None else float(row[0])
+
+
+def set_back(connection: sqlite3.Connection, service: str, now: float) -> None:
+    """The clock was set back: what a job of the service still has to wait is unknown, so it waits no longer."""
+    connection.execute(
+        "UPDATE jobs INDEXED BY jobs_delayed SET not_before = ?"
+        " WHERE service = ? AND not_before > 0 AND not_before > ? AND state IN ('Pending', 'Retrying')",
+        (now, service, now + LATEST_S),
+    )
 
 
 def is_open(connection: sqlite3.Connection, job: Job) -> bool:
