@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -40,6 +41,7 @@ class Dispatcher:
         self._woken: set[str] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._prompt: set[str] = set()
+        self._writing: set[asyncio.Future[None]] = set()
 
     def start(self) -> None:
         """Take up what is there."""
@@ -129,9 +131,22 @@ class Dispatcher:
         due = jobs.next_due(self._database.read, service, now)
         if due is None:
             self._prompt.add(service)
+        elif due - now > jobs.LATEST_S:
+            self._set_back(service, now)
         else:
             delay = max(0.0, due - now) + 0.001
             self._timers[service] = asyncio.get_running_loop().call_later(delay, self.wake, service)
+
+    def _set_back(self, service: str, now: float) -> None:
+        """The clock was set back by hours: what waits for its time is not to wait for those too."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            jobs.set_back(connection, service, now)
+            self._database.after_commit(lambda: self.wake(service))
+
+        writing = asyncio.ensure_future(self._database.write(work))
+        self._writing.add(writing)
+        writing.add_done_callback(self._writing.discard)
 
     def _ended(self, task: "asyncio.Future[None]", job: Job) -> None:
         del self._tasks[job.seq]
