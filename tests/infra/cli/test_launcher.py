@@ -65,6 +65,14 @@ def test_extras_come_when_a_command_needs_them_and_stay(clone: Path) -> None:
     assert len(installed(clone)) == 2
 
 
+def test_the_list_of_benchmarks_needs_nothing_that_they_need(clone: Path) -> None:
+    run(clone, "bench")
+    run(clone, "bench", "--help")
+    assert [line.rpartition("[")[2] for line in installed(clone)] == ["pulsar]"]
+    run(clone, "bench", "latency")
+    assert [line.rpartition("[")[2] for line in installed(clone)] == ["pulsar]", "pulsar,test,train]"]
+
+
 @pytest.mark.parametrize("name", ["pyproject.toml", "infra/constraints.txt"])
 def test_changed_requirements_are_installed(clone: Path, name: str) -> None:
     run(clone)
