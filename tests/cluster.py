@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,14 +44,16 @@ class Cluster:
         self.data = data
         self.options = options
         self.process: subprocess.Popen[bytes] | None = None
+        self.command: Sequence[str] = COMMAND
+        self.environ: dict[str, str] = {}
 
     def start(self) -> None:
         (self.data / "cluster.json").unlink(missing_ok=True)
         self.data.mkdir(parents=True, exist_ok=True)
-        environ = {**os.environ, "PYTHONPATH": str(TWIN)}
+        environ = {**os.environ, "PYTHONPATH": str(TWIN), **self.environ}
         with (self.data / "cluster.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*COMMAND, "--data", str(self.data), "--api", "127.0.0.1:0", "--s3", "127.0.0.1:0", *self.options],
+                [*self.command, "--data", str(self.data), "--api", "127.0.0.1:0", "--s3", "127.0.0.1:0", *self.options],
                 env=environ,
                 stdout=log,
                 stderr=log,
