@@ -10,7 +10,7 @@ from infra.local.blobs import Blob
 from infra.local.database import Database, DatabaseError
 from infra.local.executors import Ended
 from infra.local.jobs import Job, OutputRow, State
-from infra.local.objects import ObjectStore, Origin, StoreError
+from infra.local.objects import ObjectStore, Origin, StoreError, Target
 from infra.local.services import Deployed
 from infra.local.workspace import Workspace
 from layers.runtime.contract import Exit, InputError
@@ -23,8 +23,6 @@ MOST_FILES = 10_000
 CLUSTER_PAUSE_S = 10.0
 """Before an attempt that the cluster itself could not make is made again."""
 CREATED = "s3:ObjectCreated:Put"
-Target = tuple[str, str, str, Mapping[str, str]]
-"""A file of the run, the bucket and key that it becomes, and its metadata."""
 
 
 class Finisher:
@@ -65,6 +63,7 @@ class Finisher:
                 blobs[path] = await self._store.ingest_bytes(carried[path])
             else:
                 blobs[path] = await self._store.ingest(workspace.produced / path)
+        await self._store.publish(job, targets, blobs, trace)
         origin = Origin(principal=deployed.name)
 
         def work(connection: sqlite3.Connection) -> bool:

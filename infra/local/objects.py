@@ -17,6 +17,7 @@ from infra.local.blobs import Blob, Blobs, Content
 from infra.local.contents import INLINE, Digest
 from infra.local.database import Database
 from infra.local.garbage import Collector
+from infra.local.jobs import Job
 from infra.local.listing import Page
 from infra.local.stored import (
     Bucket,
@@ -60,6 +61,8 @@ COMPLETED = "s3:ObjectCreated:CompleteMultipartUpload"
 REMOVED = "s3:ObjectRemoved:Delete"
 
 Listener = Callable[[sqlite3.Connection, StoredObject, str, Origin], None]
+Target = tuple[str, str, str, Mapping[str, str]]
+"""A file of a run, the bucket and key that it becomes, and its metadata."""
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS objects (
@@ -188,14 +191,23 @@ class ObjectStore:
         with self.open(stored) as content:
             return content.data
 
-    async def materialise(self, stored: StoredObject, target: Path) -> None:
-        """Write the object to a new file, a copy of its own."""
+    async def look(self, bucket: str, key: str) -> StoredObject | None:
+        """The object as it is now, wherever its contents are."""
+        return self.get(bucket, key)
+
+    async def names(self, bucket: str, prefix: str) -> Iterable[str]:
+        """The keys that start with `prefix`, wherever the objects are."""
+        return self.keys(bucket, prefix)
+
+    async def materialise(self, stored: StoredObject, target: Path) -> str:
+        """Write the object to a new file, a copy of its own; returns its SHA-256."""
         try:
             await self.blobs.materialise(blob_of(stored), target)
         except FileNotFoundError:
             if target.parent.is_dir():
                 raise NoSuchKey(f"{stored.bucket}/{stored.key} is gone") from None
             raise
+        return stored.sha256
 
     async def slice(self, stored: StoredObject, start: int, end: int, digests: Sequence[Digest] = ()) -> Blob:
         """Take a copy of some of an object's bytes for a later `insert`."""
@@ -208,6 +220,11 @@ class ObjectStore:
     async def ingest_bytes(self, data: bytes) -> Blob:
         """Take these bytes into the store for a later `insert`."""
         return await self.blobs.ingest_bytes(data)
+
+    async def publish(
+        self, job: Job, targets: Sequence[Target], blobs: Mapping[str, Blob], trace: Mapping[str, str]
+    ) -> None:
+        """What must happen to a run's outputs before its end is committed: nothing, where that commit stores them."""
 
     # Inside a transaction
 
@@ -270,7 +287,7 @@ class ObjectStore:
             tuple(parts),
         )
         self._supersede(connection, number, key)
-        stored = _add(connection, number, stored)
+        stored = add_row(connection, number, stored)
         for listener in self.listeners:
             listener(connection, stored, event, origin)
         return stored
@@ -395,7 +412,8 @@ def _next_number(connection: sqlite3.Connection) -> int:
     return int(row[0])
 
 
-def _add(connection: sqlite3.Connection, bucket: int, stored: StoredObject) -> StoredObject:
+def add_row(connection: sqlite3.Connection, bucket: int, stored: StoredObject) -> StoredObject:
+    """Make the row of a version, current from now on, in the bucket of that number."""
     done = connection.execute(
         "INSERT INTO objects (bucket, key, blob, size, etag, sha256, modified, content_type, metadata, headers, tags,"
         " checksums, parts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

@@ -76,7 +76,7 @@ class Stager:
             small = replace(staged, content=event.body)
             return small if len(event.body) <= TRAVELS else small.unpacked()
         if download:
-            stored = stored or self._store.get(event.notification.bucket, event.notification.key)
+            stored = stored or await self._store.look(event.notification.bucket, event.notification.key)
             if stored is None:
                 name = f"{event.notification.bucket}/{event.notification.key}"
                 raise InputError(f"{name}: there is no such object; upload it first")
@@ -94,28 +94,30 @@ class Stager:
         self, job: Job, references: list[inputs.Reference | inputs.Select], workspace: Workspace
     ) -> list[Input]:
         """The request's objects as files; found once, then the same versions on every attempt."""
-        found = self._pinned(job) if job.pinned else self._find(references)
+        found = self._pinned(job) if job.pinned else await self._find(references)
         if not job.pinned:
             entries = [
-                {"id": str(stored.id), "bucket": stored.bucket, "key": stored.key, "sha256": stored.sha256}
-                for stored in found
+                {"id": str(stored.id), "bucket": stored.bucket, "key": stored.key, "sha256": wanted}
+                for stored, wanted in found
             ]
 
             def work(connection: sqlite3.Connection) -> None:
                 jobs.pin(connection, job, entries)
-                for stored in found:
+                for stored, _ in found:
                     self._store.pin(connection, stored.id, job.id)
 
             await self._database.write(work)
         staged = []
-        for index, stored in enumerate(found):
+        for index, (stored, wanted) in enumerate(found):
             path = workspace.folder / "inputs" / str(index) / Path(stored.key).name
             path.parent.mkdir(parents=True)
-            await self._store.materialise(stored, path)
-            staged.append(Input(stored.bucket, stored.key, stored.sha256, path))
+            sha256 = await self._store.materialise(stored, path)
+            inputs.check(inputs.Reference(stored.bucket, stored.key, wanted), sha256)
+            staged.append(Input(stored.bucket, stored.key, sha256, path))
         return staged
 
-    def _pinned(self, job: Job) -> list[StoredObject]:
+    def _pinned(self, job: Job) -> list[tuple[StoredObject, str]]:
+        """The request's objects, and the SHA-256 that each must have (empty: any)."""
         found = []
         for entry in json.loads(job.pinned or "[]"):
             stored = self._store.by_id(int(entry["id"]))
@@ -123,17 +125,23 @@ class Stager:
                 raise InputError(
                     f"{entry['bucket']}/{entry['key']}: is gone since the first attempt; write a new request"
                 )
-            found.append(stored)
+            found.append((stored, entry["sha256"]))
         return found
 
-    def _find(self, references: list[inputs.Reference | inputs.Select]) -> list[StoredObject]:
+    async def _find(self, references: list[inputs.Reference | inputs.Select]) -> list[tuple[StoredObject, str]]:
+        listed = {
+            (select.bucket, select.prefix): tuple(await self._store.names(select.bucket, select.prefix))
+            for select in references
+            if isinstance(select, inputs.Select)
+        }
         found = []
-        for reference in inputs.resolve(references, self._store.keys):
-            stored = self._store.get(reference.bucket, reference.key)
+        for reference in inputs.resolve(references, lambda bucket, prefix: listed[bucket, prefix]):
+            stored = await self._store.look(reference.bucket, reference.key)
             if stored is None:
                 raise InputError(
                     f"{reference.bucket}/{reference.key}: there is no such object; upload it or correct it"
                 )
-            inputs.check(reference, stored.sha256)
-            found.append(stored)
+            if stored.sha256:
+                inputs.check(reference, stored.sha256)
+            found.append((stored, stored.sha256 or reference.sha256))
         return found
