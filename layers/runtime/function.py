@@ -5,6 +5,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import inspect
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -71,9 +72,34 @@ def load(name: str) -> Function:
     )
 
 
-def state_of(folder: Path) -> tuple[tuple[str, int, int], ...]:
-    """What tells that a twin's sources have changed: name, time and size of each."""
-    return tuple((p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in sorted(folder.glob("*.py")))
+class Sources:
+    """A twin's source files as they were when this was made."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._changed = _time_of(folder)
+        self._files = {str(path): _state_of(path) for path in folder.glob("*.py")}
+
+    def changed(self) -> bool:
+        """Whether a file has come, gone or been written since; costs a microsecond for each of them."""
+        try:
+            now = _time_of(self._folder)
+            if now != self._changed:
+                if {str(path) for path in self._folder.glob("*.py")} != self._files.keys():
+                    return True
+                self._changed = now
+            return any(_state_of(path) != state for path, state in self._files.items())
+        except OSError:
+            return True
+
+
+def _time_of(path: Path) -> int:
+    return os.stat(path).st_mtime_ns  # noqa: PTH116 - before every run, for every file
+
+
+def _state_of(path: str | Path) -> tuple[int, int, int]:
+    status = os.stat(path)  # noqa: PTH116
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def resolve_models(function: Function, environ: Mapping[str, str]) -> dict[str, Path]:
@@ -84,12 +110,21 @@ def resolve_models(function: Function, environ: Mapping[str, str]) -> dict[str, 
     """
     paths = {}
     for name in function.models:
-        variable = "DIOSCAR_MODEL_" + name.upper().replace("-", "_")
+        variable = model_variable(name)
         path = Path(environ.get(variable) or function.folder / f"{name}.onnx")
         if not path.is_file():
             raise ModelError(f'model "{name}" is not at {path}; train it, or set {variable} to its file')
         paths[name] = path
     return paths
+
+
+def model_variable(name: str) -> str:
+    """The variable that names the file of a model.
+
+    >>> model_variable("pulsar-classifier")
+    'DIOSCAR_MODEL_PULSAR_CLASSIFIER'
+    """
+    return "DIOSCAR_MODEL_" + name.upper().replace("-", "_")
 
 
 def sha256_of(path: Path) -> str:

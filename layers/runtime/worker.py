@@ -21,7 +21,6 @@ import socket
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
@@ -32,8 +31,6 @@ from layers.runtime import parcels, wire
 from layers.runtime.adapter import outcome_as_json, run_from_environment
 from layers.runtime.contract import Exit, InputError
 
-LOOK_S = 0.05
-"""How long a look at the sources holds: an edited function runs as it was for at most so long."""
 PRINTED = 4096
 """Bytes of the log's end that are told of a failed run whose log goes with its folder."""
 
@@ -54,37 +51,22 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the engine's to handle
     own = dict(os.environ)
-    sources = _Sources(own.get("DIOSCAR_FUNCTION", ""))
+    sources = None
+    with contextlib.suppress(InputError):  # each invocation reports it in its own log
+        sources = functions.Sources(functions.load(own.get("DIOSCAR_FUNCTION", "")).folder)
+    served = False
     with channel, channel.makefile("rb") as stream:
         channel.sendall(wire.pack({"ready": True}))
         while (frame := wire.read(stream)) is not None:
-            if sources.changed():
+            if served and (sources is None or sources.changed()):
                 channel.sendall(wire.pack({"stale": True}))
                 return 0
             stopping.clear()
             busy.set()
             channel.sendall(_serve(own, *frame, stopping))
+            served = True
             busy.clear()
     return 0
-
-
-class _Sources:
-    """The files that the function was loaded from."""
-
-    def __init__(self, function: str) -> None:
-        self._folder = None
-        with contextlib.suppress(InputError):  # each invocation reports it in its own log
-            self._folder = functions.load(function).folder
-        self._loaded = functions.state_of(self._folder) if self._folder else ()
-        self._looked = time.monotonic()
-
-    def changed(self) -> bool:
-        """Whether what is loaded is not what is there any more; also where there was nothing to load."""
-        now = time.monotonic()
-        if now - self._looked < LOOK_S:
-            return False
-        self._looked = now
-        return self._folder is None or functions.state_of(self._folder) != self._loaded
 
 
 def _serve(own: Mapping[str, str], request: dict[str, Any], body: bytes, stopping: threading.Event) -> bytes:
