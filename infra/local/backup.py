@@ -3,12 +3,14 @@
 import asyncio
 import shutil
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from infra.local.blobs import Blobs
 from infra.local.contents import place
 from infra.local.database import Database
+from infra.local.migrations import copy
 from infra.local.settings import CREDENTIALS
 
 DATABASE = "dioscar.db"
@@ -53,23 +55,15 @@ async def back_up(data: Path, database: Database, blobs: Blobs, target: Path) ->
 
 
 def _copy_database(source: Path, target: Path) -> None:
-    reading, writing = sqlite3.connect(source), sqlite3.connect(target)
-    try:
-        reading.backup(writing, pages=-1)
-        writing.execute("PRAGMA journal_mode = DELETE")
-    finally:
-        reading.close()
-        writing.close()
+    with closing(sqlite3.connect(source)) as connection:
+        copy(connection, target)
 
 
 def _copy_blobs(data: Path, target: Path) -> Backup:
     """The files that the copied database names, its credentials, and what jobs printed."""
-    connection = sqlite3.connect(target / DATABASE)
-    try:
+    with closing(sqlite3.connect(target / DATABASE)) as connection:
         objects = connection.execute("SELECT count(*) FROM objects WHERE current = 1").fetchone()[0]
         rows = connection.execute("SELECT id, size FROM blobs WHERE data IS NULL").fetchall()
-    finally:
-        connection.close()
     for number, _ in rows:
         name = place(number)
         (target / BLOBS / name).parent.mkdir(parents=True, exist_ok=True)

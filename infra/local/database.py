@@ -12,10 +12,12 @@ import logging
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
+
+from infra.local.migrations import MIGRATIONS, Migration, MigrationError, upgrade
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
@@ -23,7 +25,6 @@ Hook = Callable[[], object]
 
 log = logging.getLogger(__name__)
 
-SCHEMA = 1
 GROUP = 256
 """Most functions that share one commit, which bounds how long the first of them waits for the last."""
 CACHE_KIB = 16 * 1024
@@ -44,16 +45,19 @@ class Database:
     `write` may be awaited from any event loop; `read` belongs to the thread of the event loop.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, migrations: Sequence[Migration] = MIGRATIONS) -> None:
+        """Open the file, brought up to the schema that the migrations lead to. Raises DatabaseError."""
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as opened:
             opened.enter_context(_claim(path))
             try:
                 self._writer = opened.enter_context(closing(_connect(path)))
-                _check_version(self._writer, path)
+                upgrade(self._writer, path, migrations)
                 self._reader = opened.enter_context(closing(_connect(path)))
                 self._reader.execute("PRAGMA query_only = ON")
+            except MigrationError as error:
+                raise DatabaseError(str(error)) from error
             except sqlite3.Error as error:
                 raise DatabaseError(f"{path}: cannot be opened as a database: {error}") from error
             self._opened = opened.pop_all()
@@ -225,17 +229,6 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
-
-
-def _check_version(connection: sqlite3.Connection, path: Path) -> None:
-    connection.execute("CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
-    connection.execute("INSERT OR IGNORE INTO meta VALUES ('schema', ?)", (str(SCHEMA),))
-    found = int(connection.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()[0])
-    if found > SCHEMA:
-        raise DatabaseError(
-            f"{path}: written by a newer DiOSCAR (schema {found}, this one knows {SCHEMA}); "
-            "upgrade DiOSCAR or choose another data folder"
-        )
 
 
 def _claim(path: Path) -> IO[str]:

@@ -160,7 +160,7 @@ def test_a_newer_schema_is_refused_in_one_sentence(tmp_path):
     with closing(sqlite3.connect(tmp_path / "db")) as connection, connection:
         connection.execute("UPDATE meta SET value = '99'")
 
-    with pytest.raises(DatabaseError, match=r"schema 99, this one knows \d+\); upgrade DiOSCAR"):
+    with pytest.raises(DatabaseError, match=r"newer DiOSCAR \(its schema is 99, this one knows \d+\); use that one"):
         Database(tmp_path / "db")
 
 
