@@ -210,8 +210,9 @@ class Engine:
         stored: StoredObject,
         event_name: str = PUT,
         origin: Origin = Origin(),  # noqa: B008 - it is frozen
+        parent: str = "",
     ) -> None:
-        """In a transaction: a job of the service on this version of the object."""
+        """In a transaction: a job of the service on this version of the object, which `parent` may have made."""
         job = jobs.add(
             connection,
             deployed.name,
@@ -220,7 +221,7 @@ class Engine:
             bucket=stored.bucket,
             key=stored.key,
             object_id=stored.id,
-            parent=self._finisher.emitting,
+            parent=parent or self._finisher.emitting,
         )
         jobs.handle(connection, deployed.name, stored.id)
         self.store.pin(connection, stored.id, job.id)
