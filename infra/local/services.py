@@ -5,7 +5,7 @@ import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -72,6 +72,7 @@ class Services:
         self._changing = asyncio.Lock()
         self._deployed = {row["name"]: _deployed(row) for row in database.read.execute("SELECT * FROM services")}
         self.on_change: list[Callable[[str], None]] = []
+        self.prepare: Callable[[Service], Awaitable[None]] = _nothing
         store.targets.append(self.is_target)
 
     def get(self, name: str) -> Deployed | None:
@@ -111,6 +112,7 @@ class Services:
         async with self._changing:
             if service.name in self._deployed:
                 raise ServiceExists(service.name)
+            await self.prepare(service)
             self._opening = service.name
             try:
                 await self._database.write(work)
@@ -125,6 +127,7 @@ class Services:
             before = self._deployed.get(service.name)
             if before is None:
                 raise NoSuchService(service.name)
+            await self.prepare(service)
             deployed = Deployed(service, before.token, before.owner, before.revision + 1)
 
             def work(connection: sqlite3.Connection) -> None:
@@ -188,6 +191,10 @@ def exists(connection: sqlite3.Connection, name: str, token: str | None = None) 
     """Whether, in this transaction, a service of that name (and that token) is deployed."""
     row = connection.execute("SELECT token FROM services WHERE name = ?", (name,)).fetchone()
     return row is not None and token in (None, row[0])
+
+
+async def _nothing(service: Service) -> None:
+    """What has to be done before a service can have its mailboxes, where they are the cluster's own."""
 
 
 def _document(service: Service) -> str:
