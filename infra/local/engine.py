@@ -99,7 +99,7 @@ class Engine:
         await self.database.write(jobs.interrupted)
         self._limits = limits.Limits(memory=limits.are_on(os.environ))
         self._process: Executor = ProcessExecutor(self._data, self._limits)
-        self._warm = WarmExecutor(self._data)
+        self._warm = WarmExecutor(self._data, self._limits)
         self.services.on_change.append(self._on_service)
         self._dispatcher.start()
 

@@ -14,6 +14,7 @@ since it loaded them. SIGTERM while a job runs sets `job.stopping`; while idle i
 
 import argparse
 import contextlib
+import ctypes
 import os
 import resource
 import signal
@@ -31,6 +32,7 @@ from layers.runtime import parcels, wire
 from layers.runtime.adapter import outcome_as_json, run_from_environment
 from layers.runtime.contract import Exit, InputError
 
+PR_SET_CHILD_SUBREAPER = 36
 PRINTED = 4096
 """Bytes of the log's end that are told of a failed run whose log goes with its folder."""
 
@@ -40,6 +42,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fd", type=int, required=True, help="the worker's end of a socket pair")
     channel = socket.socket(fileno=parser.parse_args().fd)
+    channel.set_inheritable(False)
     stopping = threading.Event()
     busy = threading.Event()
 
@@ -50,6 +53,7 @@ def main() -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the engine's to handle
+    _adopt()
     own = dict(os.environ)
     sources = None
     with contextlib.suppress(InputError):  # each invocation reports it in its own log
@@ -93,6 +97,7 @@ def _serve(own: Mapping[str, str], request: dict[str, Any], body: bytes, stoppin
             os.dup2(copy, number)
             os.close(copy)
     reply = outcome_as_json(outcome)
+    reply["left_running"] = _left_running()
     reply["peak_rss_bytes"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     files = None
     if folder:
@@ -103,6 +108,21 @@ def _serve(own: Mapping[str, str], request: dict[str, Any], body: bytes, stoppin
             parcels.remove(folder)
     reply["files"] = None if files is None else [(name, len(data)) for name, data in files.items()]
     return wire.pack(reply, b"".join(files.values()) if files else b"")
+
+
+def _adopt() -> None:
+    """Have what the function's processes leave running become children of this one, so that it sees them."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _left_running() -> bool:
+    """Whether something that the run has started is still there: one system call where there is nothing."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                return True
+    return False
 
 
 if __name__ == "__main__":

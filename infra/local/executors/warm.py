@@ -11,13 +11,14 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 from fdl.quantities import parse_memory
 from infra.local.executors import Ended
-from infra.local.executors.process import GRACE_S, kill_group, timed_out
+from infra.local.executors.limits import PROCESS, Limits, last_in_line
+from infra.local.executors.process import GRACE_S, kill_group, killed, timed_out
 from infra.local.services import Deployed
 from infra.local.workspace import Workspace, service_environment
 from layers.runtime.contract import Exit
@@ -25,6 +26,8 @@ from layers.runtime.wire import Assembler, Frame, pack
 from layers.runtime.worker import PRINTED
 
 IDLE_S = 300.0
+CLOSING_S = 2.0
+"""How long a process may take to end after its channel has closed."""
 HEALTHY = (Exit.DONE, Exit.BAD_INPUT, Exit.AGAIN)
 Key = tuple[str, str, int]
 """Service, token and revision: a service of the same name that is made anew has another token."""
@@ -87,6 +90,7 @@ class Worker:
 
     process: asyncio.subprocess.Process
     channel: Channel
+    mark: str
     served: int = 0
     idle_since: float = field(default_factory=time.monotonic)
 
@@ -99,10 +103,12 @@ class Worker:
 class WarmExecutor:
     """Satisfies `infra.local.executors.Executor`."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, limits: Limits) -> None:
         self._data = data
+        self._limits = limits
         self._idle: dict[Key, list[Worker]] = {}
         self._forgotten: dict[str, int] = {}
+        self._burials: set[asyncio.Task[None]] = set()
         self._reaper = asyncio.create_task(self._reap())
 
     async def run(self, deployed: Deployed, workspace: Workspace, *, timeout_s: float | None) -> Ended:
@@ -110,11 +116,11 @@ class WarmExecutor:
         key = (deployed.name, deployed.token, deployed.revision)
         forgotten = self._forgotten.get(deployed.name, 0)
         idle = self._idle.get(key, [])
-        worker = idle.pop() if idle else await self._spawn(deployed, workspace)
-        if worker is None:
+        memory = int(parse_memory(deployed.service.memory))
+        worker = idle.pop() if idle else await self._spawn(deployed, workspace, memory, timeout_s)
+        if isinstance(worker, Ended):
             printed = "" if workspace.content is None else workspace.log.read_text(errors="replace")[-PRINTED:]
-            message = "the worker did not start; its output is in the log"
-            return Ended(1, "WorkerError", message, printed=printed)
+            return replace(worker, printed=printed)
         keep = False
         try:
             carried = workspace.content is not None
@@ -124,20 +130,20 @@ class WarmExecutor:
                 "folder": str(workspace.folder) if carried else None,
             }
             asked = worker.channel.ask(request, workspace.content or b"")
-            frame, in_time = await _in_time(asked, timeout_s, worker.process.pid)
+            with self._limits.watch(worker.process.pid, memory, workspace.log) as watch:
+                frame, in_time = await _in_time(asked, timeout_s, worker.process.pid)
             if not in_time:
                 return timed_out(timeout_s)
             if frame is None:
-                code = await worker.process.wait()
-                return Ended(code or 1, "WorkerError", f"the process of the function died (status {code})")
+                return watch.ended() or await _death(worker)
             reply, body = frame
             if reply.get("stale"):
                 return await self.run(deployed, workspace, timeout_s=timeout_s)
             worker.served += 1
             if "errno" in reply:
                 raise OSError(reply["errno"], reply["strerror"])
-            limit = 2 * parse_memory(deployed.service.memory)
-            keep = reply["code"] in HEALTHY and reply["peak_rss_bytes"] < max(limit, 2**29)
+            fit = reply["peak_rss_bytes"] < max(2 * memory, 2**29) and not reply.get("left_running")
+            keep = reply["code"] in HEALTHY and fit
             return _ended(reply, body)
         finally:
             if keep and forgotten == self._forgotten.get(deployed.name, 0):
@@ -152,6 +158,7 @@ class WarmExecutor:
         for key in [key for key in self._idle if key[0] == service]:
             for worker in self._idle.pop(key):
                 worker.retire()
+                self._limits.forget(worker.mark)
 
     def summary(self) -> list[dict[str, Any]]:
         """The idle workers, for people to see."""
@@ -168,7 +175,10 @@ class WarmExecutor:
             for worker in self._idle.pop(key):
                 await self._retire(worker)
 
-    async def _spawn(self, deployed: Deployed, workspace: Workspace) -> Worker | None:
+    async def _spawn(
+        self, deployed: Deployed, workspace: Workspace, memory: int, timeout_s: float | None
+    ) -> Worker | Ended:
+        mark = self._limits.mark()
         ours, theirs = socket.socketpair()
         folder = self._data / "run"
         folder.mkdir(parents=True, exist_ok=True)
@@ -183,7 +193,7 @@ class WarmExecutor:
                 "--fd",
                 str(theirs.fileno()),
                 cwd=folder,
-                env=service_environment(deployed, self._data),
+                env={**service_environment(deployed, self._data), PROCESS: mark},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -191,21 +201,27 @@ class WarmExecutor:
                 start_new_session=True,
             )
         _, channel = await asyncio.get_running_loop().create_connection(Channel, sock=ours)
-        worker = Worker(process, channel)
+        worker = Worker(process, channel, mark)
+        last_in_line(process.pid)
+        self._burials.add(burial := asyncio.create_task(_bury(worker)))
+        burial.add_done_callback(self._burials.discard)
         try:
-            ready = await channel.answer()
+            with self._limits.watch(process.pid, memory, workspace.log) as watch:
+                ready, in_time = await _in_time(channel.answer(), timeout_s, process.pid)
         except BaseException:
             await self._retire(worker)
             raise
-        if ready is None:
+        if ready is None or not in_time:
             await self._retire(worker)
-            return None
+            did_not_start = Ended(1, "WorkerError", "the worker did not start; its output is in the log")
+            return timed_out(timeout_s) if not in_time else watch.ended() or did_not_start
         return worker
 
     async def _retire(self, worker: Worker) -> None:
         worker.retire()
         with contextlib.suppress(Exception):
             await worker.process.wait()
+        self._limits.forget(worker.mark)
 
     async def _reap(self) -> None:
         while True:
@@ -244,6 +260,24 @@ async def _in_time(
     finally:
         for timer in timers:
             timer.cancel()
+
+
+async def _bury(worker: Worker) -> None:
+    """Notice the death of a worker even where a process that it forked keeps its end of the channel open."""
+    await worker.process.wait()
+    worker.retire()
+
+
+async def _death(worker: Worker) -> Ended:
+    """How a worker ended that does not answer any more."""
+    try:
+        code = await asyncio.wait_for(worker.process.wait(), CLOSING_S)
+    except TimeoutError:
+        return Ended(1, "WorkerError", "the function closed its worker's connection to the cluster; leave it open")
+    if code == -signal.SIGKILL:
+        return killed(code)
+    status = f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
+    return Ended(code or 1, "WorkerError", f"the process of the function died ({status})")
 
 
 def _ended(reply: dict[str, Any], body: bytes) -> Ended:
