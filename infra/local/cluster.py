@@ -83,10 +83,11 @@ async def _serve(
         tracing = from_environment(environ, str(data))
         engine = Engine(data, database, store, services, REGION, tracing)
         webhooks = Webhooks(database, store, targets, REGION)
+        engine.metrics.watch_webhooks(webhooks.queued)
         secrets = {keys.minio_access_key: keys.minio_secret_key}
         s3_app = S3App(store, secrets.get, REGION)
         servers = [
-            _server(make_app(engine, keys, s3_endpoint=endpoint, region=REGION, data=data)),
+            _server(make_app(engine, webhooks, keys, s3_endpoint=endpoint, region=REGION, data=data)),
             _server(s3_app),
         ]
         stopping = asyncio.Event()

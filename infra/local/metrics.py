@@ -1,6 +1,6 @@
 """What Prometheus may ask: how many jobs, how long they waited and ran, how much waits, and what the process takes."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
@@ -51,6 +51,10 @@ class Metrics:
         for metric in (self._ended, self._waited, self._ran, self._calls):
             metric.remove_by_labels({"service": service})
 
+    def watch_webhooks(self, queued: Callable[[], Mapping[str, int]]) -> None:
+        """Show, whenever asked, how many events wait for each webhook."""
+        self.registry.register(_WebhookQueues(queued))
+
     def text(self) -> bytes:
         """Everything in Prometheus' text format."""
         return generate_latest(self.registry)
@@ -66,4 +70,17 @@ class _Queue:
         family = GaugeMetricFamily("dioscar_open_jobs", "Jobs that wait or run", labels=["service", "state"])
         for service, state, count in self._queue():
             family.add_metric([service, state], count)
+        yield family
+
+
+class _WebhookQueues:
+    """Events that wait for each webhook, counted when asked for."""
+
+    def __init__(self, queued: Callable[[], Mapping[str, int]]) -> None:
+        self._queued = queued
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        family = GaugeMetricFamily("dioscar_webhook_events", "Events that wait for a webhook", labels=["target"])
+        for target, count in self._queued().items():
+            family.add_metric([target], count)
         yield family

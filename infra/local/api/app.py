@@ -19,15 +19,18 @@ from infra.local.database import DatabaseError, DiskFull
 from infra.local.engine import Engine
 from infra.local.objects import StoreError
 from infra.local.settings import Credentials
+from infra.local.webhooks import Webhooks
 
 
-def make_app(engine: Engine, credentials: Credentials, *, s3_endpoint: str, region: str, data: Path) -> Starlette:
+def make_app(
+    engine: Engine, webhooks: Webhooks, credentials: Credentials, *, s3_endpoint: str, region: str, data: Path
+) -> Starlette:
     """The ASGI application; `s3_endpoint` is the address that services and clients are told."""
     information = InformationRoutes(credentials, s3_endpoint, region)
     services = ServiceRoutes(engine, s3_endpoint, region)
     invocation = InvocationRoutes(engine)
     logs = LogRoutes(engine)
-    own = OwnRoutes(engine, data)
+    own = OwnRoutes(engine, webhooks, data)
     replay = ReplayRoutes(engine)
 
     def system(method: str, path: str, handler: Handler) -> Route:

@@ -17,6 +17,7 @@ from infra.local.api.replies import json_reply
 from infra.local.backup import BackupError, back_up
 from infra.local.engine import Engine
 from infra.local.jobs import OPEN, Job, State
+from infra.local.webhooks import Webhooks
 
 MOST = 1000
 POLL_S = 0.1
@@ -25,8 +26,9 @@ POLL_S = 0.1
 class OwnRoutes:
     """The queue and the cluster, as the CLI shows them."""
 
-    def __init__(self, engine: Engine, data: Path) -> None:
+    def __init__(self, engine: Engine, webhooks: Webhooks, data: Path) -> None:
         self._engine = engine
+        self._webhooks = webhooks
         self._data = data
         self._began = time.monotonic()
 
@@ -85,6 +87,7 @@ class OwnRoutes:
                 "objects": objects,
                 "bytes": size,
                 "workers": self._engine.workers(),
+                "webhooks": self._webhooks.queued(),
             }
         )
 

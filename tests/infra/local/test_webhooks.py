@@ -100,6 +100,18 @@ def test_only_2xx_counts_and_redirections_are_not_followed(
     assert "Authorization" not in receiver.headers[0]
 
 
+def waiting(cluster: Cluster) -> dict[str, int]:
+    """What the cluster says of the queue, in its status and in its metrics, which must agree once it is at rest."""
+
+    def shown() -> dict[str, int] | None:
+        status = dict(cluster.get("/dioscar/v1/status")["webhooks"])
+        text = cluster.http.get(cluster.url("/metrics")).text
+        wanted = {f'dioscar_webhook_events{{target="{target}"}} {float(count)}' for target, count in status.items()}
+        return status if wanted <= set(text.splitlines()) else None
+
+    return eventually(shown)
+
+
 def test_a_target_that_was_down_gets_everything_in_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with receiving() as first:
         port = first.port
@@ -108,8 +120,10 @@ def test_a_target_that_was_down_gets_everything_in_order(monkeypatch: pytest.Mon
         notify(cluster, "raw", "a")
         for index in range(50):
             cluster.put("raw", f"{index}", b"x")
+        assert waiting(cluster) == {"a": 50}
         with receiving(port) as second:
             eventually(lambda: len(second.events) >= 50)
+            eventually(lambda: waiting(cluster) == {"a": 0})
         assert second.keys() == [f"raw/{index}" for index in range(50)]
 
 
