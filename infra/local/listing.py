@@ -77,7 +77,7 @@ def _entries(
     low: str | None = prefix
     inclusive = True
     if after >= prefix and after:
-        group = _group(after, prefix, delimiter)
+        group = common_prefix(after, prefix, delimiter)
         low, inclusive = (successor(group), True) if group else (after, False)
     while low is not None and (end is None or low < end):
         low = yield from _run(connection, bucket, prefix, delimiter, (low, inclusive, end), limit)
@@ -100,7 +100,7 @@ def _run(
         rows = connection.execute(_FROM_UPTO if inclusive else _AFTER_UPTO, (bucket, low, end, limit))
     try:
         for key, size, etag, modified in rows:
-            group = _group(key, prefix, delimiter)
+            group = common_prefix(key, prefix, delimiter)
             if group:
                 yield group
                 return successor(group)
@@ -110,7 +110,7 @@ def _run(
     return None
 
 
-def _group(key: str, prefix: str, delimiter: str) -> str:
+def common_prefix(key: str, prefix: str, delimiter: str) -> str:
     """The common prefix that `key` is rolled up into, or nothing."""
     if not delimiter or not key.startswith(prefix):
         return ""

@@ -6,7 +6,7 @@ Parts are durable when they are acknowledged, so an upload that a restart interr
 import json
 import secrets
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import md5
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from infra.local import buckets
 from infra.local.blobs import Blob
 from infra.local.contents import Digest
+from infra.local.listing import common_prefix, successor
 from infra.local.stored import Origin, StoredObject, StoreError, check_key, dump, load
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ CREATE TABLE IF NOT EXISTS parts (
 CREATE INDEX IF NOT EXISTS parts_blob ON parts (blob);
 """
 
+_BEYOND = chr(0x10FFFF) * 257
+"""Greater than any key: one has 256 characters of four bytes at most."""
 _UPLOAD = "SELECT u.*, b.name AS bucket_name FROM uploads u JOIN buckets b ON b.id = u.bucket AND b.deleted = 0"
 
 
@@ -124,6 +127,14 @@ class Joined:
     fresh: bool
 
 
+@dataclass(frozen=True)
+class UploadPage:
+    """Uploads and common prefixes (plain strings) in order; `next` is the key and upload that it goes on after."""
+
+    entries: "tuple[Upload | str, ...]"
+    next: tuple[str, str] | None
+
+
 Condition = Callable[[StoredObject | None], None]
 
 
@@ -157,15 +168,39 @@ class Uploads:
             raise NoSuchUpload
         return _upload(row)
 
-    def list(self, bucket: str, prefix: str, after: tuple[str, str], limit: int) -> Sequence[Upload]:
-        """Uploads under way whose key starts with `prefix`, after a key and upload, by key and age."""
+    def list(self, bucket: str, prefix: str, delimiter: str, after: tuple[str, str], limit: int) -> "UploadPage":
+        """Up to `limit` uploads under way and common prefixes, by key and age, that come after a key and upload."""
         number = buckets.number(self._database.read, bucket)
-        rows = self._database.read.execute(
-            f"{_UPLOAD} WHERE u.bucket = ? AND substr(u.key, 1, ?) = ? AND (u.key, u.id) > (?, ?)"
-            " ORDER BY u.key, u.id LIMIT ?",
-            (number, len(prefix), prefix, *after, limit),
-        )
-        return [_upload(row) for row in rows.fetchall()]
+        entries: list[Upload | str] = []
+        last = ("", "")
+        if limit > 0:
+            for entry in self._entries(number, prefix, delimiter, after, limit + 1):
+                if len(entries) == limit:
+                    return UploadPage(tuple(entries), last)
+                entries.append(entry)
+                last = (entry, "") if isinstance(entry, str) else (entry.key, entry.id)
+        return UploadPage(tuple(entries), None)
+
+    def _entries(
+        self, bucket: int, prefix: str, delimiter: str, after: tuple[str, str], limit: int
+    ) -> Iterator[Upload | str]:
+        """Uploads, and common prefixes as plain strings; after the first of a group goes on beyond the group."""
+        end = successor(prefix) or _BEYOND
+        group = common_prefix(after[0], prefix, delimiter)
+        low: tuple[str, str] | None = (successor(group) or _BEYOND, "") if group else max(after, (prefix, ""))
+        while low is not None:
+            rows = self._database.read.execute(
+                f"{_UPLOAD} WHERE u.bucket = ? AND (u.key, u.id) > (?, ?) AND u.key < ? ORDER BY u.key, u.id LIMIT ?",
+                (bucket, *low, end, limit),
+            ).fetchall()
+            low = None
+            for row in rows:
+                group = common_prefix(row["key"], prefix, delimiter)
+                if group:
+                    yield group
+                    low = (successor(group) or _BEYOND, "")
+                    break
+                yield _upload(row)
 
     def parts(self, upload: Upload, after: int = 0, limit: int = PARTS) -> Sequence[Part]:
         """The parts that have arrived, by number."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
 LIMIT = 1000
+LAST_ID = chr(0x10FFFF)
+"""Greater than any upload's id: a key marker without one stands for all uploads of its key."""
 
 
 async def create_upload(s3: S3, request: Request) -> Response:
@@ -109,31 +111,23 @@ async def list_uploads(s3: S3, request: Request) -> Response:
     prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
     limit = request.number("max-uploads", LIMIT, 0, LIMIT)
     key_marker = query.get("key-marker", "")
-    id_marker = query.get("upload-id-marker", "") or (chr(0x10FFFF) if key_marker else "")
-    found = s3.uploads.list(request.bucket, prefix, (key_marker, id_marker), limit + 1)
-    shown = found[:limit]
-    groups: dict[str, None] = {}
-    uploads: list[Upload] = []
-    for upload in shown:
-        end = upload.key.find(delimiter, len(prefix)) if delimiter else -1
-        if end < 0:
-            uploads.append(upload)
-        else:
-            groups[upload.key[: end + len(delimiter)]] = None
-    truncated = bool(shown) and len(found) > limit
+    id_marker = query.get("upload-id-marker", "") if key_marker else ""
+    after = (key_marker, id_marker or (LAST_ID if key_marker else ""))
+    page = s3.uploads.list(request.bucket, prefix, delimiter, after, limit)
+    next_key, next_id = page.next or ("", "")
     return xml_response(
         document(
             "ListMultipartUploadsResult",
             tag("Bucket", request.bucket),
             tag("KeyMarker", url_encoded(key_marker, encoding)),
-            tag("UploadIdMarker", query.get("upload-id-marker", "")),
-            tag("NextKeyMarker", url_encoded(shown[-1].key, encoding)) if truncated else "",
-            tag("NextUploadIdMarker", shown[-1].id) if truncated else "",
+            tag("UploadIdMarker", id_marker),
+            tag("NextKeyMarker", url_encoded(next_key, encoding)) if page.next else "",
+            tag("NextUploadIdMarker", next_id) if page.next else "",
             tag("Prefix", url_encoded(prefix, encoding)),
             tag("Delimiter", url_encoded(delimiter, encoding)) if delimiter else "",
             tag("EncodingType", encoding) if encoding else "",
             tag("MaxUploads", limit),
-            tag("IsTruncated", truncated),
+            tag("IsTruncated", page.next is not None),
             *(
                 element(
                     "Upload",
@@ -144,9 +138,14 @@ async def list_uploads(s3: S3, request: Request) -> Response:
                     tag("StorageClass", "STANDARD"),
                     tag("Initiated", moment(upload.initiated)),
                 )
-                for upload in uploads
+                for upload in page.entries
+                if not isinstance(upload, str)
             ),
-            *(element("CommonPrefixes", tag("Prefix", url_encoded(group, encoding))) for group in groups),
+            *(
+                element("CommonPrefixes", tag("Prefix", url_encoded(group, encoding)))
+                for group in page.entries
+                if isinstance(group, str)
+            ),
         )
     )
 

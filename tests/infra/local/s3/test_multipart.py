@@ -99,6 +99,41 @@ def test_listing_parts_and_uploads(s3, bucket, upload):
     assert s3.list_multipart_uploads(Bucket=bucket, Delimiter="/")["CommonPrefixes"] == [{"Prefix": "dir/"}]
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 1000])
+def test_pages_of_uploads_of_any_size_make_the_same_whole(s3, bucket, size):
+    """Each upload once and each group once, wherever a page ends; several uploads of one key are several entries."""
+    keys = ["a/1", "a/2", "a/2", "b", "b", "b", "c/1", "c/d/2", "e", "\U0010ffff/x", "\U0010ffff/y"]
+    made = sorted((key, s3.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]) for key in keys)
+    for delimiter, wanted, groups in (
+        ("", made, []),
+        ("/", [one for one in made if "/" not in one[0]], ["a/", "c/", "\U0010ffff/"]),
+    ):
+        pages = s3.get_paginator("list_multipart_uploads").paginate(
+            Bucket=bucket, Delimiter=delimiter, PaginationConfig={"PageSize": size}
+        )
+        found = list(pages)
+        sizes = [len(page.get("Uploads", [])) + len(page.get("CommonPrefixes", [])) for page in found]
+        assert all(one == size for one in sizes[:-1]) and 0 < sizes[-1] <= size
+        assert [(one["Key"], one["UploadId"]) for page in found for one in page.get("Uploads", [])] == wanted
+        assert [one["Prefix"] for page in found for one in page.get("CommonPrefixes", [])] == groups
+    pages = s3.get_paginator("list_multipart_uploads").paginate(
+        Bucket=bucket, Prefix="c/", Delimiter="/", PaginationConfig={"PageSize": size}
+    )
+    found = [(page.get("Uploads", []), page.get("CommonPrefixes", [])) for page in pages]
+    assert [one["Key"] for uploads, _ in found for one in uploads] == ["c/1"]
+    assert [one["Prefix"] for _, groups in found for one in groups] == ["c/d/"]
+
+
+@pytest.mark.parametrize("size", [1, 2, 1000])
+def test_pages_of_parts_of_any_size_make_the_same_whole(s3, upload, size):
+    numbers = [1, 2, 5, 9, 10_000]
+    for number in reversed(numbers):
+        part(s3, upload, number, b"x")
+    pages = list(s3.get_paginator("list_parts").paginate(**upload, PaginationConfig={"PageSize": size}))
+    assert [one["PartNumber"] for page in pages for one in page["Parts"]] == numbers
+    assert all(len(page["Parts"]) <= size for page in pages)
+
+
 def test_an_aborted_upload_leaves_nothing(s3, endpoint, upload):
     before = len(endpoint.files())
     one = part(s3, upload, 1, b"a" * MIB)
