@@ -22,6 +22,7 @@ from infra.local.api.app import make_app
 from infra.local.blobs import Blobs
 from infra.local.database import Database
 from infra.local.engine import Engine
+from infra.local.expiry import Expiry, ages_of
 from infra.local.logs import Format, configure
 from infra.local.objects import ObjectStore
 from infra.local.s3.app import S3App
@@ -74,6 +75,7 @@ async def _serve(
     api, s3 = _bound(settings.api, api_socket), _bound(settings.s3, s3_socket)
     endpoint = settings.s3_advertise or s3.url
     targets = targets_of(environ)
+    ages = ages_of(environ)
     database = Database(data / "dioscar.db")
     try:
         keys = credentials(data, environ)  # only now: the folder is ours alone
@@ -83,6 +85,7 @@ async def _serve(
         tracing = from_environment(environ, str(data))
         engine = Engine(data, database, store, services, REGION, tracing)
         webhooks = Webhooks(database, store, targets, REGION)
+        expiry = Expiry(data, database, store, ages)
         engine.metrics.watch_webhooks(webhooks.queued)
         secrets = {keys.minio_access_key: keys.minio_secret_key}
         s3_app = S3App(store, secrets.get, REGION)
@@ -97,6 +100,7 @@ async def _serve(
         await store.start()
         await engine.start()
         await webhooks.start()
+        expiry.start()
         serving = [
             asyncio.create_task(server.serve(sockets=[sock]))
             for server, sock in zip(servers, (api_socket, s3_socket), strict=True)
@@ -120,6 +124,7 @@ async def _serve(
         for server in servers:
             server.should_exit = True
         await asyncio.gather(*serving)
+        await expiry.stop()
         await engine.stop()
         if tracing is not None:
             await asyncio.to_thread(tracing.close)
