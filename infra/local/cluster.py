@@ -20,6 +20,7 @@ import uvloop
 
 from infra.local.api.app import make_app
 from infra.local.blobs import Blobs
+from infra.local.connections import Connection
 from infra.local.database import Database
 from infra.local.engine import Engine
 from infra.local.expiry import Expiry, ages_of
@@ -146,7 +147,7 @@ class _Server(uvicorn.Server):
 def _server(app: Any) -> _Server:
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=Connection,
         lifespan="off",
         access_log=False,
         proxy_headers=False,

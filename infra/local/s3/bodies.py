@@ -9,7 +9,8 @@ from infra.local.s3.errors import S3Error
 Receive = Callable[[], Awaitable[Any]]
 
 TIMEOUT_S = 60.0
-"""A client that sends nothing for so long is told so and cut off."""
+"""A client that is waited for so long, and sends less than `PACE` meanwhile, is told so and cut off."""
+PACE = 64 * 1024
 DRAIN = 256 * 1024
 DRAIN_S = 2.0
 
@@ -33,6 +34,8 @@ class Body:
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
+        self._patience_s = TIMEOUT_S
+        self._received = 0
         self.complete = False
         self.started = False
         self.decoder: Decoder | None = None
@@ -83,8 +86,10 @@ class Body:
 
     async def _next(self) -> bytes:
         self.started = True
+        clock = asyncio.get_running_loop().time
+        began = clock()
         try:
-            async with asyncio.timeout(TIMEOUT_S):
+            async with asyncio.timeout(self._patience_s):
                 message = await self._receive()
         except TimeoutError:
             raise S3Error("RequestTimeout") from None
@@ -92,4 +97,8 @@ class Body:
             raise ClientGone
         self.complete = not message.get("more_body", False)
         data: bytes = message.get("body", b"")
+        self._received += len(data)
+        self._patience_s -= clock() - began
+        if self._received >= PACE:
+            self._patience_s, self._received = TIMEOUT_S, 0
         return data

@@ -12,6 +12,7 @@ import uvloop
 from minio import Minio
 
 from infra.local.blobs import Blobs
+from infra.local.connections import Connection
 from infra.local.database import Database
 from infra.local.objects import ObjectStore
 from infra.local.s3.app import S3App
@@ -29,6 +30,8 @@ class Endpoint:
     """A running endpoint; `call` runs a coroutine function on its loop."""
 
     data: object
+    certificate: object = None
+    key: object = None
     port: int = 0
     loop: asyncio.AbstractEventLoop = None
     store: ObjectStore = None
@@ -38,7 +41,7 @@ class Endpoint:
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self.certificate else ''}://127.0.0.1:{self.port}"
 
     @property
     def address(self):
@@ -74,7 +77,14 @@ class Endpoint:
         self.store.targets.append(lambda arn: arn.startswith("arn:minio:sqs:") and arn.endswith(":webhook"))
         self.app = app = S3App(self.store, {ACCESS: SECRET}.get)
         config = uvicorn.Config(
-            app, http="httptools", lifespan="off", access_log=False, log_config=None, server_header=False
+            app,
+            http=Connection,
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            ssl_certfile=self.certificate,
+            ssl_keyfile=self.key,
         )
         self.server = Server(config)
         await self.store.start()
@@ -89,8 +99,8 @@ class Endpoint:
 
 
 @contextlib.contextmanager
-def serving(data):
-    endpoint = Endpoint(data)
+def serving(data, certificate=None, key=None):
+    endpoint = Endpoint(data, certificate, key)
     thread = threading.Thread(target=endpoint.run)
     thread.start()
     assert endpoint.ready.wait(20)

@@ -12,13 +12,14 @@ from layers.objects import sigv4
 ACCESS, SECRET = "test-access", "test-secret/with+odd=characters"
 
 
-def boto(url, **config):
+def boto(url, *, verify=None, **config):
     return boto3.client(
         "s3",
         endpoint_url=url,
         aws_access_key_id=ACCESS,
         aws_secret_access_key=config.pop("secret", SECRET),
         region_name="us-east-1",
+        verify=verify,
         config=Config(retries={"max_attempts": 1}, **config),
     )
 
