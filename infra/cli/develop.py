@@ -34,6 +34,8 @@ def test(slow: bool, arguments: tuple[str, ...]) -> int:
     _in_checkout()
     if subprocess.run(["/bin/sh", "infra/supervisor-env.sh"], cwd=HERE, check=False).returncode:
         raise CliError("the real supervisor, which the contract is tested against, could not be installed")
+    if subprocess.run(["/bin/sh", "infra/clients-env.sh"], cwd=HERE, check=False).returncode:
+        click.echo("dioscar: aws CLI, s3fs and obstore are not there: tests with them are skipped", err=True)
     if not os.environ.get("DIOSCAR_TEST_DATA"):
         click.echo("dioscar: DIOSCAR_TEST_DATA is not set: tests on real telescope files are skipped", err=True)
     marks = [] if slow or any(argument.startswith("-m") for argument in arguments) else ["-m", "not slow"]
