@@ -17,11 +17,16 @@ if TYPE_CHECKING:  # the S3 client is imported where it is used: an embedded run
     from layers.objects.client import S3Client
 
 
-def run_from_environment(environ: Mapping[str, str], stopping: threading.Event) -> Outcome:
-    """Run the invocation that `environ` describes, in the manner of the engine that set it."""
+def run_from_environment(
+    environ: Mapping[str, str], stopping: threading.Event, content: bytes | None = None
+) -> Outcome:
+    """Run the invocation that `environ` describes, in the manner of the engine that set it.
+
+    `content`: the bytes of the source, of a run that travels.
+    """
     try:
-        invocation = from_environment(environ)
-        door = _Door(environ)
+        invocation = from_environment(environ, content)
+        door = _Door(environ, content)
         send = None if environ.get("DIOSCAR_ENGINE") or not environ.get("FORWARD") else door.send
         if send and not invocation.reply:
             door.client()  # no credentials, no forwards: say so before the work is done
@@ -31,7 +36,7 @@ def run_from_environment(environ: Mapping[str, str], stopping: threading.Event) 
         if is_reply(environ) and "TMP_OUTPUT_DIR" in environ:
             Path(environ["TMP_OUTPUT_DIR"], ERROR_FILE).write_text(json.dumps(outcome.as_error()), encoding="utf-8")
         return outcome
-    return execute(invocation, stage=door.stage, send=send, stopping=stopping)
+    return execute(invocation, stage=door.stage, send=send, stopping=stopping, content=content)
 
 
 def outcome_as_json(outcome: Outcome) -> dict[str, Any]:
@@ -41,7 +46,7 @@ def outcome_as_json(outcome: Outcome) -> dict[str, Any]:
         "error": outcome.error,
         "message": outcome.message,
         "run_key": outcome.run_key,
-        "outputs": [vars(output) for output in outcome.outputs],
+        "outputs": [output.as_json() for output in outcome.outputs],
         "forwards": [vars(forward) for forward in outcome.forwards],
     }
 
@@ -49,8 +54,9 @@ def outcome_as_json(outcome: Outcome) -> dict[str, Any]:
 class _Door:
     """How this process reaches objects: through its engine's manifest, or with the job's own credentials."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], content: bytes | None) -> None:
         self._environ = environ
+        self._content = content
 
     def client(self) -> "S3Client":
         from layers.runtime import storage
@@ -66,7 +72,10 @@ class _Door:
     def stage(self, source: Path, kept: Path) -> list[Input]:
         if "DIOSCAR_INPUTS" in self._environ:
             return inputs.read_manifest(Path(self._environ["DIOSCAR_INPUTS"]))
-        references = inputs.read_references(source)
+        if self._content is None:
+            references = inputs.read_references(source)
+        else:
+            references = inputs.references_in(self._content, source.name)
         if references is None:
             return []
         return _download(references, self.client(), kept)

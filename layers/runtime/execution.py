@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from layers.runtime.contract import Checkpointed, Exit, Input, InputError
 from layers.runtime.forward import RECORDS, Forward, Rule, forwards, next_hop, parse_forward
 from layers.runtime.invocation import Invocation
 from layers.runtime.job import RunningJob
+from layers.runtime.wire import TRAVELS
 
 RECORD_VERSION = 1
 ERROR_FILE = "error.json"
@@ -33,11 +34,16 @@ Send = Callable[[Forward, Path, dict[str, str]], None]
 
 @dataclass(frozen=True)
 class Produced:
-    """One output: its path below `out/`, its SHA-256 and its size in bytes."""
+    """One output: its path below `out/`, its SHA-256 and its size in bytes; `data` is the content of a small one."""
 
     path: str
     sha256: str
     size: int
+    data: bytes | None = field(default=None, repr=False)
+
+    def as_json(self) -> dict[str, Any]:
+        """What records and engines are told of it."""
+        return {"path": self.path, "sha256": self.sha256, "size": self.size}
 
 
 @dataclass(frozen=True)
@@ -62,16 +68,20 @@ def execute(
     stage: Stage,
     send: Send | None = None,
     stopping: threading.Event | None = None,
+    content: bytes | None = None,
 ) -> Outcome:
     """Run `invocation` and report how it ended; never raises for what the function or its input did.
 
     `stage(source, folder)` puts the objects that a request names into `folder`; `send` emits a forward (None: the
     engine emits them after the run). On success the outputs stand in `invocation.destination`; in any other case
     nothing does, except `error.json` for a synchronous call.
+
+    With `content`, the bytes of the source, the run travels: where all outputs have their `data`, the caller takes them
+    from there, and the record of the run has no file.
     """
     began = time.time()
     try:
-        outcome = _run(invocation, stage, send, stopping or threading.Event(), began)
+        outcome = _run(invocation, stage, send, stopping or threading.Event(), began, content is not None)
     except InputError as error:
         outcome = Outcome(Exit.BAD_INPUT, "InputError", _sentence(error))
     except Checkpointed as error:
@@ -123,7 +133,14 @@ def _plan(invocation: Invocation) -> _Plan:
     return _Plan(function, settings, rules, models, identity)
 
 
-def _run(invocation: Invocation, stage: Stage, send: Send | None, stopping: threading.Event, began: float) -> Outcome:
+def _run(
+    invocation: Invocation,
+    stage: Stage,
+    send: Send | None,
+    stopping: threading.Event,
+    began: float,
+    travels: bool,
+) -> Outcome:
     plan = _plan(invocation)
     run_key = plan.run_key
     root = Path(invocation.environ.get("DIOSCAR_CHECKPOINT") or Path(tempfile.gettempdir()) / "dioscar-checkpoints")
@@ -141,8 +158,10 @@ def _run(invocation: Invocation, stage: Stage, send: Send | None, stopping: thre
         if invocation.reply and job.inputs:
             where = f"POST it to /job/{invocation.service}"
             raise InputError(f"{source.name}: names inputs, which a synchronous call cannot read; {where}")
-        folder = made / invocation.folder
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = made
+        if invocation.folder:
+            folder = made / invocation.folder
+            folder.mkdir(parents=True, exist_ok=True)
         arguments = (source, folder, plan.settings, job)
         plan.function.run(*(arguments if plan.function.takes_job else arguments[:3]))
         outputs = _outputs(made)
@@ -155,12 +174,14 @@ def _run(invocation: Invocation, stage: Stage, send: Send | None, stopping: thre
             outputs = [reply]
         else:
             record = _record(invocation, source, plan, job, outputs, emitted, began)
-            outputs.append(_write_record(made, invocation.name, run_key, record))
+            if not (travels and all(output.data is not None for output in outputs)):
+                _write(made / record.path, record)
+            outputs.append(record)
         if send and emitted:
             metadata = next_hop(invocation.metadata, invocation.service, invocation.bucket, invocation.key)
             for forward in emitted:
                 send(forward, made / forward.path, metadata)
-        for output in outputs:
+        for output in outputs if made != invocation.destination else ():
             _hand_over(made / output.path, invocation.destination / output.path)
     if kept.exists():
         shutil.rmtree(kept, ignore_errors=True)
@@ -194,22 +215,25 @@ def _record(
     outputs: list[Produced],
     emitted: tuple[Forward, ...],
     began: float,
-) -> dict[str, Any]:
+) -> Produced:
     """The provenance record of a run: everything that went in, everything that came out, when and where."""
     size = source.stat().st_size
-    return {
+    record = {
         "version": RECORD_VERSION,
         "run_key": plan.run_key,
         **plan.identity,
         "input": {"bucket": invocation.bucket, **plan.identity["input"], "size": size},
         "inputs": [{"bucket": i.bucket, "key": i.key, "sha256": i.sha256} for i in job.inputs],
-        "outputs": [asdict(output) for output in outputs],
-        "forwards": [asdict(forward) for forward in emitted],
+        "outputs": [output.as_json() for output in outputs],
+        "forwards": [vars(forward) for forward in emitted],
         "job": invocation.environ.get("JOB_UUID", ""),
         "started": _timestamp(began),
         "finished": _timestamp(time.time()),
         "host": socket.gethostname(),
     }
+    data = json.dumps(record, ensure_ascii=False).encode() + b"\n"
+    name = f"{RECORDS}/{invocation.name}/{plan.run_key}.json"
+    return Produced(name, hashlib.sha256(data).hexdigest(), len(data), data)
 
 
 def _named_source(invocation: Invocation, folder: Path) -> Path:
@@ -229,19 +253,33 @@ def _named_source(invocation: Invocation, folder: Path) -> Path:
 
 
 def _outputs(folder: Path) -> list[Produced]:
+    """What the function wrote, in the order of the paths; small files with their data, up to `TRAVELS` together."""
     outputs = []
-    for place, folders, names in os.walk(folder):
-        for name in folders + names:
-            if Path(place, name).is_symlink():
-                raise InputError(f"{name}: is a symbolic link; a function writes its outputs as files")
-        for name in names:
-            path = Path(place, name)
-            if not path.is_file():
-                raise InputError(f"{name}: is no regular file; a function writes its outputs as files")
-            outputs.append(
-                Produced(path.relative_to(folder).as_posix(), functions.sha256_of(path), path.stat().st_size)
-            )
+    room = TRAVELS
+    for path, name in _files(str(folder), ""):
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - this and what follows is done for every run
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(room + 1) if size <= room else None
+            if data is None or len(data) > room:
+                file.seek(0)
+                outputs.append(Produced(name, hashlib.file_digest(file, "sha256").hexdigest(), size))
+            else:
+                room -= len(data)
+                outputs.append(Produced(name, hashlib.sha256(data).hexdigest(), len(data), data))
     return sorted(outputs, key=lambda output: output.path)
+
+
+def _files(folder: str, below: str) -> Iterator[tuple[str, str]]:
+    """Every file below a folder: its path, and its path below the first folder."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _files(entry.path, f"{below}{entry.name}/")
+            elif entry.is_file(follow_symlinks=False):
+                yield entry.path, below + entry.name
+            else:
+                kind = "a symbolic link" if entry.is_symlink() else "no regular file"
+                raise InputError(f"{entry.name}: is {kind}; a function writes its outputs as files")
 
 
 def _reply(outputs: list[Produced], function: functions.Function) -> Produced:
@@ -254,16 +292,12 @@ def _reply(outputs: list[Produced], function: functions.Function) -> Produced:
     return found[0]
 
 
-def _write_record(folder: Path, name: str, run_key: str, record: Mapping[str, Any]) -> Produced:
-    path = folder / RECORDS / name / f"{run_key}.json"
+def _write(path: Path, record: Produced) -> None:
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return Produced(path.relative_to(folder).as_posix(), functions.sha256_of(path), path.stat().st_size)
+    path.write_bytes(record.data or b"")
 
 
 def _hand_over(made: Path, target: Path) -> None:
-    if made == target:
-        return
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(made, target)
 

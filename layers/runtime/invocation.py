@@ -1,5 +1,6 @@
 """One invocation of a function, as its caller's environment describes it."""
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -42,17 +43,17 @@ class Invocation:
         return "" if parent == "." else parent
 
 
-def from_environment(environ: Mapping[str, str]) -> Invocation:
-    """Read what OSCAR's supervisor exports to a script.
+def from_environment(environ: Mapping[str, str], content: bytes | None = None) -> Invocation:
+    """Read what OSCAR's supervisor exports to a script; `content` is what the file holds, where that is at hand.
 
     Raises InputError, naming the variable that is missing or wrong.
     """
     source = Path(_need(environ, "INPUT_FILE_PATH"))
-    if not source.is_file():
+    if content is None and not source.is_file():
         raise InputError(f"INPUT_FILE_PATH: {source} is no file; the function needs file_stage_in: false in its FDL")
     function = _need(environ, "DIOSCAR_FUNCTION")
     bucket, key, metadata = _object(environ)
-    sha256 = sha256_of(source)
+    sha256 = sha256_of(source) if content is None else hashlib.sha256(content).hexdigest()
     direct = not key
     return Invocation(
         function=function,

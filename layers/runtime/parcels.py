@@ -1,40 +1,26 @@
 """Small runs: the input comes as bytes, the outputs go as bytes; between, they stand in a folder of the run's own."""
 
-import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
-
-from layers.runtime.supervisor import regular_files
-from layers.runtime.wire import TRAVELS
 
 
-def unpack(folder: Path, environ: Mapping[str, str], content: bytes) -> None:
+def unpack(folder: str, environ: Mapping[str, str], content: bytes) -> None:
     """Make the folders of a run, with its input in them, where OSCAR's variables say. Raises OSError."""
     try:
-        folder.mkdir(0o700)
+        os.mkdir(folder, 0o700)  # noqa: PTH102 - this and what follows is done for every run
     except FileExistsError:  # of an attempt that was killed
-        remove(str(folder))
-        folder.mkdir(0o700)
-    Path(environ["TMP_INPUT_DIR"]).mkdir()
-    Path(environ["TMP_OUTPUT_DIR"]).mkdir()
-    with Path(environ["INPUT_FILE_PATH"]).open("xb", buffering=0) as file:
-        file.write(content)
-
-
-def collect(folder: Path) -> dict[str, bytes] | None:
-    """The files of a folder, by their paths below it; None where they are too much to travel."""
-    files, total = {}, 0
-    with contextlib.suppress(OSError):  # the function's threads and children may go on: let the engine judge
-        for name in regular_files(folder):
-            with (folder / name).open("rb", buffering=0) as file:
-                total += os.fstat(file.fileno()).st_size
-                if total > TRAVELS:
-                    return None
-                files[name] = file.readall()
-        return files
-    return None
+        remove(folder)
+        os.mkdir(folder, 0o700)  # noqa: PTH102
+    os.mkdir(environ["TMP_INPUT_DIR"])  # noqa: PTH102
+    os.mkdir(environ["TMP_OUTPUT_DIR"])  # noqa: PTH102
+    file = os.open(environ["INPUT_FILE_PATH"], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        if os.write(file, content) < len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    finally:
+        os.close(file)
 
 
 def remove(folder: str) -> None:

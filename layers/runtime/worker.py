@@ -79,7 +79,7 @@ def _serve(own: Mapping[str, str], request: dict[str, Any], body: bytes, stoppin
     folder = request["folder"]
     if folder:
         try:
-            parcels.unpack(Path(folder), environ, body)
+            parcels.unpack(folder, environ, body)
         except OSError as error:
             return wire.pack({"errno": error.errno, "strerror": f"{folder}: {error.strerror}"})
     tempfile.tempdir = environ.get("TMPDIR")
@@ -89,7 +89,7 @@ def _serve(own: Mapping[str, str], request: dict[str, Any], body: bytes, stoppin
     os.dup2(log, 2)
     os.close(log)
     try:
-        outcome = run_from_environment(environ, stopping)
+        outcome = run_from_environment(environ, stopping, body if folder else None)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -99,15 +99,16 @@ def _serve(own: Mapping[str, str], request: dict[str, Any], body: bytes, stoppin
     reply = outcome_as_json(outcome)
     reply["left_running"] = _left_running()
     reply["peak_rss_bytes"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    files = None
-    if folder:
-        files = parcels.collect(Path(environ["TMP_OUTPUT_DIR"])) if outcome.code == Exit.DONE else {}
-        if outcome.code != Exit.DONE and request["log"].startswith(f"{folder}/"):
-            reply["printed"] = Path(request["log"]).read_bytes()[-PRINTED:].decode(errors="replace")
-        if files is not None:
-            parcels.remove(folder)
-    reply["files"] = None if files is None else [(name, len(data)) for name, data in files.items()]
-    return wire.pack(reply, b"".join(files.values()) if files else b"")
+    if not folder:
+        return wire.pack({**reply, "files": None})
+    if outcome.code != Exit.DONE and request["log"].startswith(f"{folder}/"):
+        reply["printed"] = Path(request["log"]).read_bytes()[-PRINTED:].decode(errors="replace")
+    contents = [output.data for output in outcome.outputs if output.data is not None]
+    if len(contents) < len(outcome.outputs):
+        return wire.pack({**reply, "files": None})
+    parcels.remove(folder)
+    files = [(output.path, output.size) for output in outcome.outputs]
+    return wire.pack({**reply, "files": files}, b"".join(contents))
 
 
 def _adopt() -> None:
