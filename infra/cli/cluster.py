@@ -24,14 +24,18 @@ data_option = click.option(
 )
 @click.option("--s3", metavar="HOST:PORT", default="127.0.0.1:9000", show_default=True, help="Where the store answers.")
 @click.option("--s3-advertise", metavar="URL", help="The store's address as services and other machines see it.")
+@click.option(
+    "--s3-external", metavar="URL", help="Another MinIO or S3 in place of the built-in store, with MINIO_ACCESS_KEY..."
+)
 @click.option("--detach", is_flag=True, help="Leave it running in the background.")
-def up(data: Path | None, api: str, s3: str, s3_advertise: str | None, detach: bool) -> None:
+def up(data: Path | None, api: str, s3: str, s3_advertise: str | None, s3_external: str | None, detach: bool) -> None:
     """Start the embedded cluster; port 0 is any free port."""
     folder = embedded.data_folder(data)
     running = embedded.find(folder)
     if running and not detach:
         raise CliError(f"a cluster runs on {folder} already (process {running.pid}); stop it with: {DIOSCAR} down")
     options = ["--api", api, "--s3", s3, *(["--s3-advertise", s3_advertise] if s3_advertise else [])]
+    options += ["--s3-external", s3_external] if s3_external else []
     if not detach:
         arguments = embedded.command(folder, options)
         os.execv(arguments[0], arguments)  # noqa: S606 - no shell wanted: the cluster takes this process over

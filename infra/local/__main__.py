@@ -17,6 +17,7 @@ def main() -> int:
     parser.add_argument("--api", default="127.0.0.1:8080", metavar="HOST:PORT")
     parser.add_argument("--s3", default="127.0.0.1:9000", metavar="HOST:PORT")
     parser.add_argument("--s3-advertise", default="", metavar="URL")
+    parser.add_argument("--s3-external", default="", metavar="URL")
     parser.add_argument("--log-format", choices=("text", "json"), default="text")
     arguments = parser.parse_args()
     try:
@@ -26,6 +27,7 @@ def main() -> int:
             Address.parse(arguments.s3),
             arguments.s3_advertise,
             arguments.log_format,
+            arguments.s3_external,
         )
         serve(settings)
     except (ClusterError, DatabaseError, TracingUnavailable, ValueError) as error:

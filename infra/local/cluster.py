@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,13 +24,23 @@ from infra.local.connections import Connection
 from infra.local.database import Database
 from infra.local.engine import Engine
 from infra.local.expiry import Expiry, ages_of
+from infra.local.external.link import Link, WrongStore, claim
 from infra.local.logs import Format, configure
 from infra.local.objects import ObjectStore
 from infra.local.s3.app import S3App
 from infra.local.services import Services
-from infra.local.settings import REGION, Address, credentials, write_private
+from infra.local.settings import (
+    REGION,
+    Address,
+    ExternalSettings,
+    StoreAddress,
+    credentials,
+    external_store,
+    write_private,
+)
 from infra.local.tracing import from_environment
 from infra.local.webhooks import Webhooks, targets_of
+from layers.objects.errors import AccessRefused
 
 STATE_FILE = "cluster.json"
 BACKLOG = 1024
@@ -40,13 +50,17 @@ SWITCH_S = 0.0005
 
 @dataclass(frozen=True)
 class ClusterSettings:
-    """How a cluster starts; `s3_advertise` is the object store's URL as services and other nodes see it."""
+    """How a cluster starts; `s3_advertise` is the object store's URL as services and other nodes see it.
+
+    `s3_external` is the URL of another store, which is then used in place of the built-in one.
+    """
 
     data: Path
     api: Address
     s3: Address
     s3_advertise: str = ""
     log_format: Format = "text"
+    s3_external: str = ""
 
 
 class ClusterError(Exception):
@@ -54,34 +68,47 @@ class ClusterError(Exception):
 
 
 def serve(settings: ClusterSettings, environ: Mapping[str, str] = os.environ) -> None:
-    """Run a cluster until SIGTERM or SIGINT, then drain and stop. Raises ClusterError or DatabaseError."""
+    """Run a cluster until SIGTERM or SIGINT, then drain and stop.
+
+    Raises ClusterError, DatabaseError, or ValueError for a setting of the environment that is wrong.
+    """
     configure(settings.log_format)
+    external = external_store(settings.s3_external, environ)
     sys.setswitchinterval(SWITCH_S)
     try:
         settings.data.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ClusterError(f"{settings.data}: cannot be the data folder ({error.strerror}); name another") from None
-    with (
-        _listen(settings.api) as api,
-        _listen(settings.s3) as s3,
-        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
-    ):
-        runner.run(_serve(settings, environ, api, s3))
+    with ExitStack() as opened:
+        api = opened.enter_context(_listen(settings.api))
+        s3 = opened.enter_context(_listen(settings.s3)) if external is None else None
+        runner = opened.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
+        runner.run(_serve(settings, environ, external, api, s3))
 
 
 async def _serve(
-    settings: ClusterSettings, environ: Mapping[str, str], api_socket: socket.socket, s3_socket: socket.socket
+    settings: ClusterSettings,
+    environ: Mapping[str, str],
+    external: ExternalSettings | None,
+    api_socket: socket.socket,
+    s3_socket: socket.socket | None,
 ) -> None:
     data = settings.data.resolve()
-    api, s3 = _bound(settings.api, api_socket), _bound(settings.s3, s3_socket)
-    endpoint = settings.s3_advertise or s3.url
-    targets = targets_of(environ)
+    api = _bound(settings.api, api_socket)
+    if external is not None:
+        address = external.address
+    else:
+        assert s3_socket is not None
+        address = StoreAddress(settings.s3_advertise or _bound(settings.s3, s3_socket).url)
+    targets = targets_of(environ) if external is None else []
     ages = ages_of(environ)
     database = Database(data / "dioscar.db")
     try:
         keys = credentials(data, environ)  # only now: the folder is ours alone
         blobs = Blobs(database, data / "blobs")
-        store = ObjectStore(database, blobs)
+        link = Link(external, keys, database, blobs) if external else None
+        store = link.store if link else ObjectStore(database, blobs)
+        claim(database, external=link is not None)
         services = Services(database, store, REGION)
         tracing = from_environment(environ, str(data))
         engine = Engine(data, database, store, services, REGION, tracing)
@@ -89,11 +116,15 @@ async def _serve(
         expiry = Expiry(data, database, store, ages)
         engine.metrics.watch_webhooks(webhooks.queued)
         secrets = {keys.minio_access_key: keys.minio_secret_key}
+        if link is not None:
+            link.attach(engine, services)
+            await link.check()
+        sockets = [api_socket]
+        servers = [_server(make_app(engine, webhooks, keys, address=address, data=data, link=link))]
         s3_app = S3App(store, secrets.get, REGION)
-        servers = [
-            _server(make_app(engine, webhooks, keys, s3_endpoint=endpoint, region=REGION, data=data)),
-            _server(s3_app),
-        ]
+        if s3_socket is not None:
+            sockets.append(s3_socket)
+            servers.append(_server(s3_app))
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -103,22 +134,23 @@ async def _serve(
         await webhooks.start()
         expiry.start()
         serving = [
-            asyncio.create_task(server.serve(sockets=[sock]))
-            for server, sock in zip(servers, (api_socket, s3_socket), strict=True)
+            asyncio.create_task(server.serve(sockets=[sock])) for server, sock in zip(servers, sockets, strict=True)
         ]
         state = data / STATE_FILE
         facts = {
             "pid": os.getpid(),
             "api": api.url,
-            "s3": endpoint,
+            "s3": address.endpoint,
             **asdict(keys),
             "version": version("dioscar"),
             "started": time.time(),
         }
         while not all(server.started for server in servers):
             await asyncio.sleep(0.005)
+        if link is not None:
+            link.start()
         write_private(state, json.dumps(facts, indent=2) + "\n")
-        logging.getLogger("dioscar").info("OSCAR API on %s, S3 on %s, data in %s", api.url, endpoint, data)
+        logging.getLogger("dioscar").info("OSCAR API on %s, S3 on %s, data in %s", api.url, address.endpoint, data)
         await stopping.wait()
         state.unlink(missing_ok=True)
         s3_app.close()
@@ -127,11 +159,17 @@ async def _serve(
         await asyncio.gather(*serving)
         await expiry.stop()
         await engine.stop()
+        if link is not None:
+            await link.stop()
         if tracing is not None:
             await asyncio.to_thread(tracing.close)
         await webhooks.stop()
         await store.stop()
         blobs.close()
+    except AccessRefused as error:
+        raise ClusterError(f"{error}; set MINIO_ACCESS_KEY and MINIO_SECRET_KEY to keys that it knows") from None
+    except WrongStore as error:
+        raise ClusterError(str(error)) from None
     finally:
         database.close()
 

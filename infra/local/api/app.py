@@ -8,6 +8,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from infra.local.api.authentication import Handler, basic
+from infra.local.api.events import EventRoutes
 from infra.local.api.information import InformationRoutes
 from infra.local.api.invocation import InvocationRoutes
 from infra.local.api.logs import LogRoutes
@@ -17,27 +18,44 @@ from infra.local.api.replies import empty, text_reply
 from infra.local.api.services import ServiceRoutes
 from infra.local.database import DatabaseError, DiskFull
 from infra.local.engine import Engine
+from infra.local.external.link import Link
 from infra.local.objects import StoreError
-from infra.local.settings import Credentials
+from infra.local.settings import Credentials, StoreAddress
 from infra.local.webhooks import Webhooks
+from layers.objects.errors import ObjectError
 
 
 def make_app(
-    engine: Engine, webhooks: Webhooks, credentials: Credentials, *, s3_endpoint: str, region: str, data: Path
+    engine: Engine,
+    webhooks: Webhooks,
+    credentials: Credentials,
+    *,
+    address: StoreAddress,
+    data: Path,
+    link: Link | None = None,
 ) -> Starlette:
-    """The ASGI application; `s3_endpoint` is the address that services and clients are told."""
-    information = InformationRoutes(credentials, s3_endpoint, region)
-    services = ServiceRoutes(engine, s3_endpoint, region)
+    """The ASGI application; `address` is what services and clients are told, `link` the way to another store."""
+    information = InformationRoutes(credentials, address)
+    services = ServiceRoutes(engine, address)
     invocation = InvocationRoutes(engine)
     logs = LogRoutes(engine)
     own = OwnRoutes(engine, webhooks, data)
-    replay = ReplayRoutes(engine)
+    replay = ReplayRoutes(engine, link)
 
     def system(method: str, path: str, handler: Handler) -> Route:
         return Route(path, basic(credentials, handler), methods=[method])
 
+    elsewhere: list[Route] = []
+    if link is not None:
+        told = EventRoutes(link, credentials.events_token)
+        elsewhere = [
+            Route("/dioscar/v1/events", told.receive, methods=["POST"]),
+            system("GET", "/dioscar/v1/store", told.health),
+        ]
+
     return Starlette(
         routes=[
+            *elsewhere,
             Route("/health", information.health),
             Route("/run/{service}", invocation.run, methods=["POST"]),
             Route("/job/{service}", invocation.job, methods=["POST"]),
@@ -66,6 +84,7 @@ def make_app(
             DiskFull: _disk_full,
             DatabaseError: _unavailable,
             StoreError: _refused,
+            ObjectError: _unavailable,
             Exception: _internal_error,
         },
     )

@@ -7,16 +7,15 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from infra.local.api.replies import json_reply
-from infra.local.settings import Credentials
+from infra.local.settings import Credentials, StoreAddress
 
 
 class InformationRoutes:
     """What clients ask before they do anything."""
 
-    def __init__(self, credentials: Credentials, s3_endpoint: str, region: str) -> None:
+    def __init__(self, credentials: Credentials, address: StoreAddress) -> None:
         self._credentials = credentials
-        self._s3_endpoint = s3_endpoint
-        self._region = region
+        self._address = address
 
     async def health(self, request: Request) -> Response:
         """`Ok`."""
@@ -53,11 +52,11 @@ class InformationRoutes:
                     "minio_quota_enabled": False,
                 },
                 "minio_provider": {
-                    "endpoint": self._s3_endpoint,
-                    "verify": False,
+                    "endpoint": self._address.endpoint,
+                    "verify": self._address.verify,
                     "access_key": self._credentials.minio_access_key,
                     "secret_key": self._credentials.minio_secret_key,
-                    "region": self._region,
+                    "region": self._address.region,
                 },
                 "allowed_image_repositories": [],
             }

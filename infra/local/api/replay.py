@@ -10,6 +10,7 @@ from starlette.responses import Response
 from infra.local import jobs
 from infra.local.api.replies import json_reply
 from infra.local.engine import Engine
+from infra.local.external.link import Link
 from infra.local.jobs import State
 from infra.local.objects import StoreError
 from infra.local.replay import JobSpan, NothingToReplay, Replayer
@@ -26,8 +27,9 @@ ENDED = (State.SUCCEEDED, State.DEAD, State.CANCELLED)
 class ReplayRoutes:
     """Replays over an engine; each answers how many jobs it put into the queue."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, link: Link | None = None) -> None:
         self._engine = engine
+        self._link = link
         self._replayer = Replayer(engine)
 
     async def job(self, request: Request) -> Response:
@@ -55,7 +57,7 @@ class ReplayRoutes:
 
     async def _replay(self, kind: str, options: dict[str, Any]) -> int:
         if kind == "missing":
-            return await self._replayer.missing()
+            return await self._replayer.missing() if self._link is None else await self._link.reconcile()
         if kind == "objects":
             return await self._replayer.objects(
                 _text(options, "bucket"), _text(options, "prefix", ""), missing=bool(options.get("missing", False))

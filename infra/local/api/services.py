@@ -12,6 +12,7 @@ from fdl.model import MinioProvider, Service, StorageProviders, service_from_jso
 from infra.local.api.replies import empty, json_reply, text_reply
 from infra.local.engine import Engine
 from infra.local.services import Deployed, NoSuchService, ServiceExists
+from infra.local.settings import StoreAddress
 
 INVALID = "The service specification is not valid: "
 
@@ -19,14 +20,14 @@ INVALID = "The service specification is not valid: "
 class ServiceRoutes:
     """OSCAR's CRUD of services over an engine."""
 
-    def __init__(self, engine: Engine, s3_endpoint: str, region: str) -> None:
+    def __init__(self, engine: Engine, address: StoreAddress) -> None:
         self._engine = engine
         self._services = engine.services
         # OSCAR hides the keys behind this word
         self._store = MinioProvider(
-            endpoint=s3_endpoint,
-            verify=False,
-            region=region,
+            endpoint=address.endpoint,
+            verify=address.verify,
+            region=address.region,
             access_key="hidden",
             secret_key="hidden",  # noqa: S106
         )
