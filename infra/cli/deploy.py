@@ -9,6 +9,7 @@ import click
 
 from infra.cli.errors import CliError, Exit
 from infra.cli.output import console, json_option, print_json, progress
+from infra.cli.preflight import preflight
 from infra.cli.target import cluster_option, target
 
 if TYPE_CHECKING:
@@ -69,19 +70,21 @@ def plan(
     documents = _documents(files, registry, tag, prefix, there.endpoint.cluster_id)
     graphs = [draw(document) for document in documents]
     instructions = _instructions(documents, there.client)
+    doubts = _doubts(instructions)
     if as_json:
         print_json(
             {
                 "cluster": there.url,
                 "instructions": [step.to_json() for step in instructions],
                 "graphs": [{"file": graph.file, **graph.to_json()} for graph in graphs],
-                "warnings": [warning for graph in graphs for warning in graph.warnings()],
+                "warnings": [*(warning for graph in graphs for warning in graph.warnings()), *doubts],
             }
         )
         return
     for graph in graphs:
         click.echo(graph.tree())
         _warn(graph.warnings())
+    _warn(doubts)
     click.echo()
     for step in instructions:
         _print_step(step)
@@ -110,6 +113,7 @@ def apply(
     for document in documents:
         _warn(draw(document).warnings())
     instructions = _instructions(documents, there.client)
+    _warn(_doubts(instructions))
     with progress() as bar:
         results = list(bar.track(carry_out(instructions, there.client), len(instructions), description="apply"))
     failed = [result for result in results if result.error]
@@ -152,6 +156,11 @@ def _instructions(documents: list["Document"], client: Any) -> list["Instruction
 
     state: Mapping[str, Mapping[str, Any]] = services_on(client)
     return [step for document in documents for step in make_plan(document, state)]
+
+
+def _doubts(instructions: list["Instruction"]) -> tuple[str, ...]:
+    """What the functions of those services that would change say of their variables."""
+    return tuple(preflight(step.service for step in instructions if step.action != "unchanged"))
 
 
 def _print_step(step: "Instruction") -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from infra.cli.main import main
-from tests.cluster import FUNCTION_SCRIPT, Cluster
+from tests.cluster import FUNCTION_SCRIPT, TWIN, Cluster
 
 FDL = """
 functions:
@@ -58,6 +58,7 @@ def dioscar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
     """Run a command line; nothing of the tester's environment shines through."""
     for variable in ("OSCAR_ENDPOINT", "OSCAR_USERNAME", "OSCAR_PASSWORD", "OSCAR_OIDC_TOKEN", "DIOSCAR_DATA"):
         monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(TWIN))  # where the contract's functions are, as for the cluster
 
     def run(*arguments: object) -> Said:
         capsys.readouterr()

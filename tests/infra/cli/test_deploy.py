@@ -94,6 +94,27 @@ def test_a_refused_service_fails_the_command_and_spares_the_others(
     ]
 
 
+def test_a_misspelt_variable_is_doubted_and_deployed_all_the_same(on: Dioscar, fdl_file: Fdl) -> None:
+    path = fdl_file("deploy-misspelt")
+    path.write_text(path.read_text().replace("contract.copy}", "contract.copy, GREETNG: hi, TIMES: two}"))
+    doubts = (
+        "warning: deploy-misspelt: environment variable GREETNG: contract.copy has no such setting; "
+        "did you mean GREETING?\n"
+        'warning: deploy-misspelt: environment variable TIMES: "two" is no whole number; write whole number\n'
+    )
+    assert on("plan", path).err == doubts
+    assert len(on("plan", "--json", path).json["warnings"]) == 2
+    said = on("apply", path)
+    assert (said.status, said.out, said.err) == (0, "deploy-misspelt created\n", doubts)
+    assert on("apply", path).err == "", "what does not change has been looked at before"
+
+
+def test_a_function_that_is_not_here_is_doubted(on: Dioscar, fdl_file: Fdl) -> None:
+    said = on("plan", fdl_file("deploy-unknown", "coppy"))
+    assert said.status == 0
+    assert 'deploy-unknown: DIOSCAR_FUNCTION: there is no function "contract.coppy"' in said.err
+
+
 # other clusters
 
 
