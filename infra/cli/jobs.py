@@ -228,7 +228,7 @@ def _call(there: Target, service: str, body: bytes, route: str, timeout_s: float
     from fdl.apply import sentences
 
     endpoint = there.endpoint
-    token = endpoint.oidc_token or _token(there, service)
+    token = endpoint.oidc_token or str(there.service(service)["token"])
     with sentences(there.url):
         reply = requests.post(
             f"{there.url}/{route}/{service}",
@@ -238,23 +238,6 @@ def _call(there: Target, service: str, body: bytes, route: str, timeout_s: float
             timeout=(10, timeout_s),
         )
     return reply.status_code, reply.headers, reply.text
-
-
-def _token(there: Target, service: str) -> str:
-    try:
-        return str(there.get(f"/system/services/{service}").json()["token"])
-    except CliError as error:
-        if error.status != Exit.NOT_FOUND:
-            raise
-        from fdl.apply import services_on
-        from fdl.names import did_you_mean
-
-        known = services_on(there.client)
-        close = did_you_mean(service, known)
-        mend = (
-            f"there is {close}" if close else "there are " + (", ".join(sorted(known)) or f"none; {DIOSCAR} apply FILE")
-        )
-        raise CliError(f"there is no service {service}; {mend}", Exit.NOT_FOUND) from None
 
 
 def _failure(service: str, status: int, text: str) -> CliError:

@@ -6,15 +6,15 @@ from importlib.metadata import version
 
 import click
 
-from infra.cli import cluster, deploy, develop, doctor, jobs, mend, objects
+from infra.cli import cluster, deploy, develop, doctor, jobs, mend, objects, removal
 from infra.cli.demo import command as demo
 from infra.cli.errors import CliError, Exit
 
 SECTIONS = {
     "First steps": (demo.demo, doctor.doctor),
     "The cluster": (cluster.up, cluster.down, cluster.status, cluster.config),
-    "Services": (deploy.plan, deploy.apply),
-    "Data": (objects.ls, objects.put, objects.get),
+    "Services": (deploy.plan, deploy.apply, removal.delete),
+    "Data": (objects.ls, objects.put, objects.get, removal.rm),
     "Work": (jobs.invoke, jobs.jobs, jobs.logs),
     "When something went wrong": (mend.replay, mend.cancel, mend.backup),
     "Development": (develop.install, develop.test, develop.check, develop.bench),

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fdl.errors import FdlError
 from infra.cli.errors import DIOSCAR, CliError, Exit
 from infra.cli.output import human_size, json_option, print_json, print_table, progress
-from infra.cli.target import cluster_option, store_errors, target
+from infra.cli.target import Target, cluster_option, store_errors, target
 
 if TYPE_CHECKING:
     from minio import Minio
     from rich.progress import Progress, TaskID
 
 PART_SIZE = 16 * 2**20
+PATTERN = re.compile(r"[*?\[]")
 
 
 @click.command()
@@ -73,6 +75,7 @@ def put(files: tuple[Path, ...], place: str, name: str | None, cluster: str | No
         return
     for entry in written:
         click.echo(f"{entry['bucket']}/{entry['key']} ({human_size(entry['size'])})")
+    _say_if_beside(there, bucket, [key for _, key in uploads])
 
 
 @click.command()
@@ -95,7 +98,7 @@ def get(places: tuple[str, ...], folder: Path, cluster: str | None, as_json: boo
         for place in places:
             bucket, key = split_place(place)
             with store_errors(place):
-                for found, name in _wanted(there.store, bucket, key, place):
+                for found, name in named(there.store, bucket, key, place):
                     path = inside(folder, name)
                     download(there.store, bucket, found, path, bar)
                     written.append(path)
@@ -123,12 +126,57 @@ def download(store: "Minio", bucket: str, key: str, path: Path, bar: "Progress")
     store.fget_object(bucket, key, str(path), progress=_Meter(bar, path.name))
 
 
+def named(store: "Minio", bucket: str, key: str, place: str) -> Iterator[tuple[str, str]]:
+    """The keys that a place names, each with its name below the target folder."""
+    if key and not key.endswith("/") and not PATTERN.search(key):
+        if is_object(store, bucket, key):
+            yield key, PurePosixPath(key).name
+            return
+        key = f"{key}/"  # a folder
+    fixed = PATTERN.split(key)[0]
+    base = fixed.rpartition("/")[0]
+    pattern = key if fixed != key else f"{key}*"
+    found = False
+    for entry in store.list_objects(bucket, prefix=fixed, recursive=True):
+        name = entry.object_name or ""
+        if fnmatch.fnmatchcase(name, pattern) and not name.endswith("/"):
+            found = True
+            yield name, name.removeprefix(base).lstrip("/")
+    if not found:
+        raise CliError(f"{place}: there is no such object; {DIOSCAR} ls shows what there is", Exit.NOT_FOUND)
+
+
+def is_object(store: "Minio", bucket: str, key: str) -> bool:
+    """Whether there is an object of that very key."""
+    from minio.error import S3Error
+
+    try:
+        store.stat_object(bucket, key)
+    except S3Error as error:
+        if error.code != "NoSuchKey":
+            raise
+        return False
+    return True
+
+
 def inside(folder: Path, name: str) -> Path:
     """The path of `name` below `folder`. Raises CliError where a key would lead out of it."""
     parts = PurePosixPath(name).parts
     if not parts or ".." in parts or name.startswith("/") or "\0" in name:
         raise CliError(f'the key "{name}" leads out of {folder}; get it under its own name', Exit.BAD_INPUT)
     return folder.joinpath(*parts)
+
+
+def _say_if_beside(there: Target, bucket: str, keys: list[str]) -> None:
+    """Say so where somebody waits for objects in this bucket, but not for these."""
+    try:
+        boxes = [box for box in there.mailboxes() if box.bucket == bucket]
+    except (CliError, FdlError):
+        return  # who may upload need not be let in to the services
+    beside = [key for key in keys if not any(box.takes(bucket, key) for box in boxes)]
+    if boxes and beside:
+        places = ", ".join(dict.fromkeys(f"{box.service} listens to {box}" for box in boxes))
+        click.echo(f"note: no service listens to {bucket}/{beside[0]}, so nothing starts; {places}", err=True)
 
 
 def _uploads(files: tuple[Path, ...], folder: str, name: str | None) -> Iterator[tuple[Path, str]]:
@@ -146,24 +194,6 @@ def _uploads(files: tuple[Path, ...], folder: str, name: str | None) -> Iterator
 
 def _join(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
-
-
-def _wanted(store: "Minio", bucket: str, key: str, place: str) -> Iterator[tuple[str, str]]:
-    """The keys that a place names, each with its name below the target folder."""
-    if key and not key.endswith("/") and not re.search(r"[*?\[]", key):
-        yield key, PurePosixPath(key).name
-        return
-    fixed = re.split(r"[*?\[]", key)[0]
-    base = fixed.rpartition("/")[0]
-    pattern = key if fixed != key else f"{key}*"
-    found = False
-    for entry in store.list_objects(bucket, prefix=fixed, recursive=True):
-        name = entry.object_name or ""
-        if fnmatch.fnmatchcase(name, pattern) and not name.endswith("/"):
-            found = True
-            yield name, name.removeprefix(base).lstrip("/")
-    if not found:
-        raise CliError(f"{place}: there is no such object; {DIOSCAR} ls shows what there is", Exit.NOT_FOUND)
 
 
 class _Meter:

@@ -41,6 +41,22 @@ cluster_option = click.option(
 
 
 @dataclass(frozen=True)
+class Mailbox:
+    """A folder of a bucket (all of it, where empty) whose objects start `service`."""
+
+    service: str
+    bucket: str
+    folder: str
+
+    def takes(self, bucket: str, key: str) -> bool:
+        """Whether an object arrives here."""
+        return bucket == self.bucket and (not self.folder or key.startswith(f"{self.folder}/"))
+
+    def __str__(self) -> str:
+        return f"{self.bucket}/{self.folder}" if self.folder else self.bucket
+
+
+@dataclass(frozen=True)
 class Target:
     """A cluster that commands can speak to."""
 
@@ -90,6 +106,37 @@ class Target:
         """The reply to a POST of JSON, however long it takes. Raises as `get` does."""
         return self._ask("POST", path, None, json=body)
 
+    def delete(self, path: str) -> "requests.Response":
+        """The reply to a DELETE, however long it takes. Raises as `get` does."""
+        return self._ask("DELETE", path, None)
+
+    def service(self, name: str) -> dict[str, Any]:
+        """A deployed service as the cluster tells it. Raises CliError with the name that was probably meant."""
+        try:
+            return dict(self.get(f"/system/services/{name}").json())
+        except CliError as error:
+            if error.status != Exit.NOT_FOUND:
+                raise
+            from fdl.names import did_you_mean
+
+            known = sorted(service["name"] for service in self.services())
+            close = did_you_mean(name, known)
+            mend = f"there is {close}" if close else "there are " + (", ".join(known) or f"none; {DIOSCAR} apply FILE")
+            raise CliError(f"there is no service {name}; {mend}", Exit.NOT_FOUND) from None
+
+    def services(self) -> list[dict[str, Any]]:
+        """All deployed services as the cluster tells them."""
+        return list(self.get("/system/services").json() or [])
+
+    def mailboxes(self) -> list[Mailbox]:
+        """Where an object starts something: what services read of the cluster's own store."""
+        return [
+            Mailbox(str(service["name"]), *split_path(entry["path"]))
+            for service in self.services()
+            for entry in service.get("input") or []
+            if str(entry.get("storage_provider") or "minio").partition(".")[0] == "minio"
+        ]
+
     def _ask(self, method: str, path: str, patience_s: float | None, **options: Any) -> "requests.Response":
         import requests
 
@@ -113,6 +160,12 @@ class Target:
                 raise CliError(_message(reply))
             reply.raise_for_status()
             return reply
+
+
+def split_path(path: str) -> tuple[str, str]:
+    """The bucket and the folder of a path in an FDL file."""
+    bucket, _, folder = path.strip("/").partition("/")
+    return bucket, folder
 
 
 def _message(reply: "requests.Response") -> str:

@@ -52,7 +52,7 @@ def service(name: str, **fields: Any) -> dict[str, Any]:
 
 
 class SmallOscar(ThreadingHTTPServer):
-    """A real HTTP server with OSCAR's four calls for services; it notes what it was asked."""
+    """A real HTTP server with OSCAR's calls for services; it notes what it was asked."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -84,6 +84,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         if self._allowed():
             self._store(204)
+
+    def do_DELETE(self) -> None:
+        if self._allowed():
+            found = self.server.services.pop(self.path.rpartition("/")[2], None)
+            self._answer(204 if found else 404, None)
 
     def _store(self, status: int) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

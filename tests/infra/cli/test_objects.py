@@ -1,5 +1,6 @@
 """`ls`, `put`, `get`: files go up and come down whole, under names that a person would expect."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from infra.cli.errors import CliError
 from infra.cli.objects import inside
 from tests.cluster import Cluster
 from tests.infra.cli.conftest import Dioscar
+
+Fdl = Callable[..., Path]
 
 
 @pytest.fixture
@@ -63,6 +66,37 @@ def test_folders_and_patterns_come_down_below_what_was_named(on: Dioscar, bucket
     assert (tmp_path / "all/deep/c.png").is_file()
     on("get", f"{bucket}/out/*.png", "--to", tmp_path / "some")
     assert sorted(path.name for path in (tmp_path / "some").rglob("*.*")) == ["a.png", "c.png"]
+
+
+def test_a_folder_comes_down_without_its_slash_too(on: Dioscar, bucket: str, tmp_path: Path) -> None:
+    for name in ("a", "deep/b"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+        on("put", tmp_path / name, f"{bucket}/out/{Path(name).parent}".removesuffix("/."))
+    on("get", f"{bucket}/out", "--to", tmp_path / "back")
+    assert (tmp_path / "back/a").read_text() == "a"
+    assert (tmp_path / "back/deep/b").read_text() == "deep/b"
+    on("put", tmp_path / "a", bucket, "--name", "out")
+    assert on("get", f"{bucket}/out", "--to", tmp_path / "one").out.startswith(f"{tmp_path}/one/out "), (
+        "an object first"
+    )
+
+
+def test_beside_a_mailbox_nothing_starts_and_that_is_said(on: Dioscar, fdl_file: Fdl, tmp_path: Path) -> None:
+    assert on("apply", fdl_file("put-beside")).status == 0
+    (tmp_path / "a.txt").write_text("a")
+    for folder in ("put-beside", "put-beside/inn"):
+        said = on("put", tmp_path / "a.txt", folder)
+        assert (said.status, said.out) == (0, f"{folder}/a.txt (1 B)\n")
+        assert said.err == (
+            f"note: no service listens to {folder}/a.txt, so nothing starts; put-beside listens to put-beside/in\n"
+        )
+    assert on("put", tmp_path / "a.txt", "put-beside/in").err == ""
+
+
+def test_a_bucket_where_nobody_listens_needs_no_note(on: Dioscar, bucket: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    assert on("put", tmp_path / "a.txt", f"{bucket}/raw").err == ""
 
 
 def test_ls_shows_buckets_then_folders_then_objects(on: Dioscar, bucket: str, tmp_path: Path) -> None:
