@@ -8,13 +8,17 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from fdl.errors import FdlError
+from fdl.errors import FdlError, quoted
 from fdl.folding import fold, sentence
 from fdl.model import Service, service_from_entry
 from fdl.names import did_you_mean
 from fdl.parts import Cluster, Part, StorageProviders
 
 _TOP = ("functions", "storage_providers", "clusters")
+LARGEST = 1 << 20
+"""Bytes of a declaration, and of a script: what is larger is something else."""
+MOST_NODES = 100_000
+"""Values in a file, each alias counted as all that it stands for: a few lines of aliases can stand for millions."""
 
 
 @dataclass(frozen=True)
@@ -118,13 +122,19 @@ def _script(name: str, folder: Path) -> str:
     path = folder / name
     if Path(name).is_absolute():
         raise FdlError(f'"{name}" is an absolute path; write one relative to the FDL file', field="script")
+    what = f"is no file in {folder}/"
+    text = ""
     try:
-        text = path.read_bytes().decode()
-    except (OSError, ValueError):
-        what = "is no UTF-8 text" if path.is_file() else f"is no file in {folder}/"
-        raise FdlError(f'"{name}" {what}; write the path of a POSIX sh script', field="script") from None
+        if path.is_file():
+            text, what = _read(path).decode(), ""
+    except UnicodeDecodeError:
+        what = "is no UTF-8 text"
+    except (OSError, ValueError) as error:  # a name may be too long for one, or have a NUL
+        what = f"cannot be read ({getattr(error, 'strerror', None) or error})"
+    if what:
+        raise FdlError(f"{quoted(name)} {what}; write the path of a POSIX sh script", field="script")
     if not text.strip():
-        raise FdlError(f'"{name}" is empty; write into it what runs on an event', field="script")
+        raise FdlError(f"{quoted(name)} is empty; write into it what runs on an event", field="script")
     return text
 
 
@@ -163,9 +173,33 @@ def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
 
 
+def _read(path: Path) -> bytes:
+    """A file that is small if it is what it should be. Raises FdlError where it is not."""
+    with path.open("rb") as stream:
+        data = stream.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise FdlError(
+            f"{path.name} is larger than {LARGEST >> 20} MiB; no declaration and no script is: check the path"
+        )
+    return data
+
+
+def _expanded(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node stands for, those of its aliases counted each time."""
+    if id(node) not in known:
+        known[id(node)] = 0  # one that holds itself is refused when it is constructed
+        total = 1
+        if isinstance(node, yaml.SequenceNode):
+            total += sum(_expanded(child, known) for child in node.value)
+        elif isinstance(node, yaml.MappingNode):
+            total += sum(_expanded(child, known) for pair in node.value for child in pair)
+        known[id(node)] = total
+    return known[id(node)]
+
+
 def _load(path: Path) -> Any:
     try:
-        text = path.read_bytes().decode()
+        text = _read(path).decode()
     except FileNotFoundError:
         raise FdlError("there is no such file; check the path") from None
     except IsADirectoryError:
@@ -174,13 +208,23 @@ def _load(path: Path) -> Any:
         raise FdlError(f"cannot be read ({error.strerror}); check its permissions") from None
     except UnicodeDecodeError:
         raise FdlError("is no UTF-8 text; save it as UTF-8") from None
+    loader = None
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is not None and _expanded(node, {}) > MOST_NODES:
+            raise FdlError(f"holds more than {MOST_NODES} values, aliases counted in full; write it without them")
+        return None if node is None else loader.construct_document(node)
+    except RecursionError:
+        raise FdlError("is nested too deeply for a declaration; mend the indentation or the brackets") from None
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         problem = error.problem or error.context or "not understood"
         raise FdlError(f"{line}is no YAML ({problem}); mend the indentation or quote the value") from None
     except yaml.YAMLError as error:
         raise FdlError(f"is no YAML ({' '.join(str(error).split())}); save it as plain text") from None
-    except ValueError as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise FdlError(f"holds a value that YAML cannot read ({error}); quote it") from None
+    finally:
+        if loader is not None:
+            loader.dispose()

@@ -8,6 +8,7 @@ from fdl.names import did_you_mean
 
 PREFIX = "dioscar/"
 EXECUTORS = ("warm", "process")
+DIGITS = 9
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ def check_known(annotations: Mapping[str, str]) -> None:
 
 
 def _whole(name: str, text: str, *, least: int) -> int:
-    if text.isascii() and text.isdecimal() and int(text) >= least:
+    if text.isascii() and text.isdecimal() and len(text) <= DIGITS and int(text) >= least:
         return int(text)
-    mend = "".join(character for character in text if character in "0123456789").lstrip("0") or str(max(3, least))
+    digits = "".join(character for character in text if character in "0123456789").lstrip("0")
+    mend = digits[:DIGITS] or str(max(3, least))
     raise ValueError(f'dioscar/{name}: {quoted(text)} is no whole number from {least} up; write "{mend}"')

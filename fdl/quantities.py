@@ -23,6 +23,8 @@ _DECIMAL = {
 _SUFFIXES = {name: Decimal(value) for name, value in (*_BINARY.items(), *_DECIMAL.items(), ("E", "1e18"))}
 
 _QUANTITY = re.compile(r"([+-]?(?:\d+(?:\.\d*)?|\.\d+))(Ki|Mi|Gi|Ti|Pi|Ei|[numkMGTPE]|[eE][+-]?\d+)?", re.ASCII)
+_LARGEST = 18
+"""Digits before the point, less one: a quantity is a 64-bit number."""
 _LOOSE = re.compile(r"\s*([+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+))\s*([a-zA-Z%]*)\s*", re.ASCII)
 
 
@@ -38,9 +40,13 @@ def parse_quantity(text: str, example: str = "1Gi") -> Decimal:
     if not match:
         raise ValueError(f'{quoted(text)} is no Kubernetes quantity; write "{_mend(text, example)}"')
     number, suffix = match.groups(default="")
-    if suffix in _SUFFIXES:
-        return Decimal(number) * _SUFFIXES[suffix]
-    return Decimal(number + suffix)
+    try:
+        value = Decimal(number) * _SUFFIXES[suffix] if suffix in _SUFFIXES else Decimal(number + suffix)
+    except ArithmeticError:
+        value = Decimal("Infinity")
+    if not value.is_finite() or (value and value.adjusted() > _LARGEST):
+        raise ValueError(f'{quoted(text)} is beyond every Kubernetes quantity; write "{example}"')
+    return value
 
 
 def parse_memory(text: str) -> Decimal:
