@@ -7,14 +7,14 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
 from infra.cli.errors import DIOSCAR, CliError, Exit
-from infra.cli.output import ago, console, human_time, json_option, make_table, print_json, print_table
+from infra.cli.output import ago, console, human_size, human_time, json_option, make_table, print_json, print_table
 from infra.cli.target import Target, cluster_option, target
 
 STATES = ("Pending", "Running", "Retrying", "Succeeded", "Failed", "Dead", "Cancelled")
@@ -71,15 +71,17 @@ def invoke(
 
 
 @click.command()
-@click.argument("job", required=False)
+@click.argument("job", metavar="[[show] JOB]", nargs=-1)
 @click.option("--service", metavar="SERVICE", help="Only this service's.")
-@click.option("--state", type=click.Choice(STATES, case_sensitive=False), help="Only those in this state.")
+@click.option(
+    "--state", type=click.Choice(STATES, case_sensitive=False), help="Only those in this state; Failed means Dead."
+)
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many, newest first.")
 @click.option("--watch", is_flag=True, help="Keep the list up to date, until Ctrl-C.")
 @cluster_option
 @json_option
 def jobs(
-    job: str | None,
+    job: tuple[str, ...],
     service: str | None,
     state: str | None,
     limit: int,
@@ -88,9 +90,12 @@ def jobs(
     as_json: bool,
 ) -> None:
     """List jobs, newest first; with a JOB, all that is known about it."""
+    names = job[1:] if job[:1] == ("show",) else job
+    if len(names) > 1 or (job and not names):
+        raise click.UsageError("write one JOB, or none for the list.")
     there = target(cluster)
-    if job is not None:
-        _show(find_job(there, job), as_json=as_json)
+    if names:
+        _show(find_job(there, names[0]), as_json=as_json)
         return
     if watch:
         _watch(lambda: list_jobs(there, service=service, state=state, limit=limit))
@@ -159,9 +164,13 @@ def logs(job: str, follow: bool, cluster: str | None) -> None:
 
 
 def list_jobs(there: Target, *, service: str | None = None, limit: int = 100, state: str | None = None) -> list[Any]:
-    """The newest jobs as the cluster tells them; of a cluster that has OSCAR's routes only, those of one service."""
+    """The newest jobs as the cluster tells them; of a cluster that has OSCAR's routes only, those of one service.
+
+    Failed and Dead are the same here: a job of ours rests as Dead, one of OSCAR's as Failed.
+    """
     try:
-        found = there.get("/dioscar/v1/jobs", service=service, state=state, limit=limit).json()["jobs"]
+        ours = "Dead" if state == "Failed" else state
+        found = there.get("/dioscar/v1/jobs", service=service, state=ours, limit=limit).json()["jobs"]
         return list(found)
     except CliError as error:
         if error.status != Exit.NOT_FOUND:
@@ -170,7 +179,8 @@ def list_jobs(there: Target, *, service: str | None = None, limit: int = 100, st
         raise CliError(f"{there.url}: lists the jobs of one service at a time; add --service NAME", Exit.USAGE)
     listed = there.get(f"/system/logs/{service}").json()["jobs"]
     jobs = [_as_ours(name, service, facts) for name, facts in listed.items()]
-    jobs = [job for job in jobs if state is None or job["state"] == state]
+    theirs = "Failed" if state == "Dead" else state
+    jobs = [job for job in jobs if theirs in (None, job["state"])]
     return sorted(jobs, key=lambda job: job["created"] or 0, reverse=True)[:limit]
 
 
@@ -288,19 +298,46 @@ def _show(job: dict[str, Any], *, as_json: bool) -> None:
     facts = {
         "service": job["service"],
         "input": f"{job['bucket']}/{job['key']}" if job.get("bucket") else "a direct call",
+        "event": _event(job),
         "attempt": f"{job['attempt']} of {job['max_attempts']}",
         "age": ago(job["created"]),
         "took": human_time(duration_s(job)),
         "exit code": job["exit_code"],
         "reason": job["reason"],
         "triggered": ", ".join(job["triggered"]),
+        "log": "" if job["state"] == "Pending" else f"{DIOSCAR} logs {short(job)}",
     }
     for name, value in facts.items():
         if value not in (None, ""):
             click.echo(f"  {name:10} {value}")
     for output in job["outputs"]:
         click.echo(f"  {'output':10} {output['bucket']}/{output['key']} ({output['size']} bytes)")
-    start = job["created"]
+    for line in _history(job):
+        click.echo(f"  {line}")
+
+
+def _event(job: dict[str, Any]) -> str:
+    """What made a job, from whom and when; nothing of a cluster that does not tell."""
+    if "body_bytes" not in job:
+        return ""
+    event = job["event"]
+    if event is None:
+        return f"{human_size(job['body_bytes'])} by /job/{job['service']}"
+    try:
+        record = event["Records"][0]
+        size, sender = record["s3"]["object"].get("size", 0), record["userIdentity"]["principalId"]
+        by = f" by {sender}" if sender else ""
+        return f"{record['eventName']} at {record['eventTime']}{by}, {human_size(size)}"
+    except (LookupError, TypeError, AttributeError):
+        return "a notification"  # made by hand
+
+
+def _history(job: dict[str, Any]) -> Iterator[str]:
+    """A line for everything that happened to a job, with how long each attempt took."""
+    running: float | None = None
     for step in job["transitions"]:
+        took = f" after {human_time(step['time'] - running)}" if running is not None else ""
+        running = step["time"] if step["state"] == "Running" else None
+        attempt = f" (attempt {step['attempt']})" if step["attempt"] else ""
         detail = f"  {step['detail']}" if step["detail"] else ""
-        click.echo(f"  +{human_time(step['time'] - start):9} {step['state']} (attempt {step['attempt']}){detail}")
+        yield f"+{human_time(step['time'] - job['created']):9} {step['state']}{attempt}{took}{detail}"

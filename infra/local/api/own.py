@@ -21,6 +21,7 @@ from infra.local.webhooks import Webhooks
 
 MOST = 1000
 POLL_S = 0.1
+LARGEST_EVENT = 1 << 20
 
 
 class OwnRoutes:
@@ -53,6 +54,7 @@ class OwnRoutes:
         return json_reply(
             {
                 **self._shown(job),
+                **_event(jobs.body(read, job)),
                 "transitions": history.transitions(read, job),
                 "triggered": history.triggered(read, job),
             }
@@ -147,6 +149,16 @@ class OwnRoutes:
                 return
             else:
                 await asyncio.sleep(POLL_S)
+
+
+def _event(body: bytes) -> dict[str, Any]:
+    """What made a job: a notification as it came, or how much a direct call brought."""
+    try:
+        document = json.loads(body) if len(body) <= LARGEST_EVENT else None
+        event = document if isinstance(document, dict) and "Records" in document else None
+    except (ValueError, RecursionError):
+        event = None
+    return {"event": event, "body_bytes": len(body)}
 
 
 def _read_from(path: Path, offset: int) -> bytes:

@@ -110,6 +110,53 @@ def test_a_jobs_input_and_outputs_are_shown(on: Dioscar, copier: str, cluster: C
     assert "jobs-copy/in/put me.txt" in listed
 
 
+def test_a_job_that_failed_shows_its_event_its_attempts_and_why(on: Dioscar, cluster: Cluster) -> None:
+    cluster.deploy("jobs-why", script="echo broken pipe work; exit 3", annotations={"dioscar/retries": "1"})
+    cluster.put("jobs-why", "in/a", b"12345")
+    (job,) = cluster.ended("jobs-why")
+    shown = on("jobs", "show", job["id"])
+    lines = [" ".join(line.split()) for line in shown.out.splitlines()]
+    assert lines[0] == f"{job['id']} Dead"
+    assert any(re.fullmatch(r"event s3:ObjectCreated:Put at 20\S+Z by \S+, 5 B", line) for line in lines), lines
+    assert "attempt 2 of 2" in lines
+    assert "exit code 3" in lines
+    assert "reason the script ended with status 3: broken pipe work" in lines
+    assert f"log dioscar logs {job['id'][:17]}" in lines
+    steps = [re.sub(r"[\d.]+ m?s\b", "T", line) for line in lines if line.startswith("+")]
+    assert steps == [
+        "+T Pending",
+        "+T Running (attempt 1)",
+        "+T Failed (attempt 1) after T the script ended with status 3: broken pipe work",
+        "+T Retrying (attempt 1) in T",
+        "+T Running (attempt 2)",
+        "+T Failed (attempt 2) after T the script ended with status 3: broken pipe work",
+        "+T Dead (attempt 2) the script ended with status 3: broken pipe work",
+    ]
+    assert on("jobs", "show", "--json", job["id"]).json["event"]["Key"] == "jobs-why/in/a"
+
+
+def test_a_direct_call_shows_how_much_it_brought(on: Dioscar, copier: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("four")
+    job = on("invoke", copier, tmp_path / "a.txt", "--async", "--json").json["job"]
+    assert "8 B by /job/jobs-copy" in on("jobs", "show", job).out, "as base64"
+
+
+def test_show_needs_one_job(on: Dioscar) -> None:
+    for arguments in (("show",), ("show", "a", "b"), ("a", "b")):
+        said = on("jobs", *arguments)
+        assert said.status == 2
+        assert "write one JOB, or none for the list" in said.err
+
+
+def test_failed_is_what_others_call_dead(on: Dioscar, failing: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("error")
+    job = on("invoke", failing, tmp_path / "a.txt", "--async", "--json").json["job"]
+    on("logs", "-f", job)
+    found = on("jobs", "--service", failing, "--state", "failed", "--json").json
+    assert job in [entry["id"] for entry in found]
+    assert {entry["state"] for entry in found} == {"Dead"}
+
+
 def test_jobs_are_selected_by_service_and_state(on: Dioscar, copier: str, failing: str, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("error")
     job = on("invoke", failing, tmp_path / "a.txt", "--async", "--json").json["job"]
