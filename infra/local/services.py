@@ -11,6 +11,7 @@ from functools import cached_property
 
 from fdl.engine import EngineSettings, engine_settings
 from fdl.model import Service, service_from_json
+from fdl.quantities import parse_memory
 from infra.local.database import Database
 from infra.local.objects import Notification, ObjectStore
 
@@ -49,7 +50,7 @@ class Deployed:
     def name(self) -> str:
         return self.service.name
 
-    @property
+    @cached_property
     def variables(self) -> dict[str, str]:
         """Its environment variables, secrets among them."""
         return {**self.service.environment.variables, **self.service.environment.secrets}
@@ -58,6 +59,11 @@ class Deployed:
     def settings(self) -> EngineSettings:
         """How the engine treats its jobs: the annotations `dioscar/...`."""
         return engine_settings(self.service.annotations)
+
+    @cached_property
+    def memory(self) -> int:
+        """Bytes of memory that one of its runs may take."""
+        return int(parse_memory(self.service.memory))
 
 
 class Services:

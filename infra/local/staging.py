@@ -66,15 +66,16 @@ class Stager:
         What is small is the workspace's `content`, for which no file is made here.
         """
         download = not (deployed and deployed.service.file_stage_in)
-        variables = script_variables(event, workspace.received, workspace.produced, staged=download)
-        variables["DIOSCAR_CHECKPOINT"] = str(workspace.folder / "checkpoint")
-        variables["TMPDIR"] = str(workspace.folder)
-        variables["DIOSCAR_PROGRESS"] = str(workspace.folder / "progress.json")
+        folder = str(workspace.folder)
+        variables = script_variables(event, f"{folder}/input", f"{folder}/output", staged=download)
+        variables["DIOSCAR_CHECKPOINT"] = f"{folder}/checkpoint"
+        variables["TMPDIR"] = folder
+        variables["DIOSCAR_PROGRESS"] = f"{folder}/progress.json"
+        if isinstance(event, Payload):
+            small = replace(workspace, job_variables=variables, content=event.body)
+            return small if len(event.body) <= TRAVELS else small.unpacked()
         staged = replace(workspace, job_variables=variables)
         target = Path(variables.get("INPUT_FILE_PATH", ""))
-        if isinstance(event, Payload):
-            small = replace(staged, content=event.body)
-            return small if len(event.body) <= TRAVELS else small.unpacked()
         if download:
             stored = stored or await self._store.look(event.notification.bucket, event.notification.key)
             if stored is None:

@@ -9,6 +9,9 @@ from typing import Any
 from events.notifications import Notification, NotificationError, is_notification, parse
 from layers.runtime.contract import InputError
 
+MAY_BE_JSON = b'{["-0123456789tfnNI \t\r\n\xef\xfe\xff\x00'
+"""What JSON begins with, byte-order marks included; anything else is base64 without trying."""
+
 
 @dataclass(frozen=True)
 class StorageEvent:
@@ -34,6 +37,8 @@ def interpret(body: bytes) -> StorageEvent | Payload:
     `Records` of MinIO or S3, a notification (its first record). Other JSON is the payload itself; a JSON string, like
     all that is no JSON, is base64. Raises InputError where it is neither.
     """
+    if body[:1] not in MAY_BE_JSON:
+        return Payload(_decode(body), {})
     try:
         document = json.loads(body) if body.strip() else None
     except ValueError:

@@ -66,12 +66,12 @@ def supervise(body: bytes, environ: Mapping[str, str], log: BinaryIO) -> int:
 
 
 def script_variables(
-    event: StorageEvent | Payload, received: Path, produced: Path, *, staged: bool = True
+    event: StorageEvent | Payload, received: Path | str, produced: Path | str, *, staged: bool = True
 ) -> dict[str, str]:
     """The variables that OSCAR's supervisor exports to a script."""
     variables = {"TMP_INPUT_DIR": str(received), "TMP_OUTPUT_DIR": str(produced)}
     if isinstance(event, Payload):
-        return {**variables, **event.query, "INPUT_FILE_PATH": str(received / f"event-file-{uuid.uuid4()}")}
+        return {**variables, **event.query, "INPUT_FILE_PATH": f"{received}/event-file-{uuid.uuid4()}"}
     key = event.notification.key
     variables |= {
         "STORAGE_OBJECT_KEY": key,
@@ -82,7 +82,7 @@ def script_variables(
         name = PurePosixPath(key).name
         if key.endswith("/") or name in ("", ".", ".."):
             raise InputError(f"{key}: is a folder marker; upload a file")
-        variables["INPUT_FILE_PATH"] = str(received / name)
+        variables["INPUT_FILE_PATH"] = f"{received}/{name}"
     return variables
 
 

@@ -1,16 +1,18 @@
 """OSCAR's REST API over an engine."""
 
+import logging
 from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from infra.local.api.authentication import Handler, basic
 from infra.local.api.events import EventRoutes
 from infra.local.api.information import InformationRoutes
-from infra.local.api.invocation import InvocationRoutes
+from infra.local.api.invocation import Invocations
 from infra.local.api.logs import LogRoutes
 from infra.local.api.own import OwnRoutes
 from infra.local.api.replay import ReplayRoutes
@@ -24,6 +26,8 @@ from infra.local.settings import Credentials, StoreAddress
 from infra.local.webhooks import Webhooks
 from layers.objects.errors import ObjectError
 
+log = logging.getLogger("dioscar.api")
+
 
 def make_app(
     engine: Engine,
@@ -33,11 +37,10 @@ def make_app(
     address: StoreAddress,
     data: Path,
     link: Link | None = None,
-) -> Starlette:
+) -> ASGIApp:
     """The ASGI application; `address` is what services and clients are told, `link` the way to another store."""
     information = InformationRoutes(credentials, address)
     services = ServiceRoutes(engine, address)
-    invocation = InvocationRoutes(engine)
     logs = LogRoutes(engine)
     own = OwnRoutes(engine, webhooks, data)
     replay = ReplayRoutes(engine, link)
@@ -53,12 +56,10 @@ def make_app(
             system("GET", "/dioscar/v1/store", told.health),
         ]
 
-    return Starlette(
+    others = Starlette(
         routes=[
             *elsewhere,
             Route("/health", information.health),
-            Route("/run/{service}", invocation.run, methods=["POST"]),
-            Route("/job/{service}", invocation.job, methods=["POST"]),
             system("GET", "/system/info", information.info),
             system("GET", "/system/config", information.config),
             system("GET", "/system/services", services.list),
@@ -80,28 +81,22 @@ def make_app(
             system("POST", "/dioscar/v1/replay", replay.many),
             system("POST", "/dioscar/v1/backup", own.backup),
         ],
-        exception_handlers={
-            DiskFull: _disk_full,
-            DatabaseError: _unavailable,
-            StoreError: _refused,
-            ObjectError: _unavailable,
-            Exception: _internal_error,
-        },
+        exception_handlers=dict.fromkeys((DatabaseError, StoreError, ObjectError, Exception), _failed),
     )
+    return Invocations(engine, others, _answer_to)
 
 
-async def _disk_full(request: Request, error: Exception) -> Response:
-    return text_reply(f"{error}; make room and try again", 507)
+async def _failed(request: Request, error: Exception) -> Response:
+    return _answer_to(error)
 
 
-async def _unavailable(request: Request, error: Exception) -> Response:
-    return text_reply(f"{error}; try again", 503)
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    return text_reply(str(error), 400)
-
-
-async def _internal_error(request: Request, error: Exception) -> Response:
-    """OSCAR answers a defect of its own with 500 and nothing; ours is in the cluster's log."""
-    return empty(500)
+def _answer_to(error: Exception) -> Response:
+    """The answer to a request that could not be carried out."""
+    if isinstance(error, DiskFull):
+        return text_reply(f"{error}; make room and try again", 507)
+    if isinstance(error, (DatabaseError, ObjectError)):
+        return text_reply(f"{error}; try again", 503)
+    if isinstance(error, StoreError):
+        return text_reply(str(error), 400)
+    log.error("a request failed", exc_info=error)
+    return empty(500)  # OSCAR answers a defect of its own with nothing; ours is in the cluster's log

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -30,20 +30,20 @@ def basic(credentials: Credentials, handler: Handler) -> Handler:
     return checked
 
 
-def by_token(request: Request, services: Services) -> Deployed | None:
-    """The service of the path, if the request bears its token; Basic credentials do not count, as in OSCAR."""
-    words = request.headers.get("authorization", "").split()
-    deployed = services.get(request.path_params["service"])
-    token = words[1] if len(words) == 2 and words[0] == "Bearer" else ""
+def by_token(headers: Mapping[bytes, bytes], service: str, services: Services) -> Deployed | None:
+    """The service of that name, if a request bears its token; Basic credentials do not count, as in OSCAR."""
+    words = headers.get(b"authorization", b"").split()
+    deployed = services.get(service)
+    token = words[1] if len(words) == 2 and words[0] == b"Bearer" else b""
     expected = deployed.token if deployed else "0" * TOKEN_LENGTH
-    same = hmac.compare_digest(token.encode(), expected.encode())
+    same = hmac.compare_digest(token, expected.encode())
     return deployed if same and deployed is not None else None
 
 
-def refused(request: Request) -> Response:
+def refused(service: str) -> Response:
     """The answer to a wrong token, the same whether the service exists or not."""
-    name = request.path_params["service"]
-    return text_reply(f'this is not the token of a service "{name}"; GET /system/services/{name} shows it', 401)
+    sentence = f'this is not the token of a service "{service}"; GET /system/services/{service} shows it'
+    return text_reply(sentence, 401)
 
 
 def _matches(value: str, credentials: Credentials) -> bool:

@@ -1,12 +1,16 @@
-"""`/run` and `/job`: call a service and wait, or leave it work."""
+"""`/run` and `/job`: call a service and wait, or leave it work.
+
+Both are called a thousand times a second, so they stand before the router, on ASGI itself.
+"""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from infra.local.api.authentication import by_token, refused
 from infra.local.api.replies import empty, json_reply
@@ -17,73 +21,125 @@ from infra.local.services import NoSuchService
 from layers.runtime.contract import Exit, InputError
 
 LARGEST_BODY = 256 * 2**20
-GONE = 499
-"""The status that nobody reads: the client has closed its connection."""
+LISTEN_S = 0.1
+"""A call that lasts longer is ended when its client goes; a shorter one is over before anybody would notice."""
+HANDLED = ("/run/", "/job/")
 
 
-class InvocationRoutes:
-    """Synchronous and asynchronous calls over an engine."""
+class Invocations:
+    """Synchronous and asynchronous calls over an engine; everything else goes to `others`."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, others: ASGIApp, failed: Callable[[Exception], Response]) -> None:
         self._engine = engine
+        self._others = others
+        self._failed = failed
 
-    async def run(self, request: Request) -> Response:
-        """The function's reply (base64), or `{"error": {"type", "message"}}` with a 4xx or 5xx."""
-        deployed = by_token(request, self._engine.services)
-        if deployed is None:
-            return refused(request)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        path: str = scope.get("path", "")
+        if not path.startswith(HANDLED) or scope["method"] != "POST" or "/" in path[5:]:
+            await self._others(scope, receive, send)
+            return
+        headers: Mapping[bytes, bytes] = dict(scope["headers"])
+        answer = self._run if path.startswith("/run/") else self._job
+        response: ASGIApp | None
         try:
-            reply = await _while_listening(request, self._engine.call(deployed, await _body(request)))
+            response = await answer(path[5:], headers, receive)
+        except ClientDisconnect:
+            return
+        except Exception as error:
+            response = self._failed(error)
+        if response is not None:
+            await response(scope, receive, send)
+
+    async def _run(self, service: str, headers: Mapping[bytes, bytes], receive: Receive) -> ASGIApp | None:
+        """The function's reply (base64), or `{"error": {"type", "message"}}` with a 4xx or 5xx; None: nobody waits."""
+        deployed = by_token(headers, service, self._engine.services)
+        if deployed is None:
+            return refused(service)
+        try:
+            reply = await _while_listening(receive, self._engine.call(deployed, await _body(receive)))
         except InputError as error:
             return _error(Ended(Exit.BAD_INPUT, "InputError", str(error)))
         if reply is None:
-            return empty(GONE)
+            return None
         if reply.ended.code != Exit.DONE:
             return _error(reply.ended)
-        return Response(reply.body, media_type=request.headers.get("content-type", "text/plain"))
+        return _Plain(reply.body, headers.get(b"content-type", b"text/plain"))
 
-    async def job(self, request: Request) -> Response:
+    async def _job(self, service: str, headers: Mapping[bytes, bytes], receive: Receive) -> ASGIApp:
         """201 with an empty body, as OSCAR; the job's id is in the header `X-Dioscar-Job`."""
-        deployed = by_token(request, self._engine.services)
+        deployed = by_token(headers, service, self._engine.services)
         if deployed is None:
-            return refused(request)
+            return refused(service)
         try:
-            job = await self._engine.submit(deployed, await _body(request))
+            job = await self._engine.submit(deployed, await _body(receive))
         except InputError as error:
             return _error(Ended(Exit.BAD_INPUT, "InputError", str(error)))
         except NoSuchService:
-            return refused(request)
+            return refused(service)
         response = empty(201)
         response.headers["X-Dioscar-Job"] = job.id
         return response
 
 
-async def _while_listening(request: Request, call: Coroutine[Any, Any, Reply]) -> Reply | None:
+class _Plain:
+    """A reply with nothing to it but a status, a type and a length."""
+
+    def __init__(self, body: bytes, content_type: bytes) -> None:
+        self._body = body
+        self._headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": self._headers})
+        await send({"type": "http.response.body", "body": self._body})
+
+
+async def _while_listening(receive: Receive, call: Coroutine[Any, Any, Reply]) -> Reply | None:
     """The reply, or None where the client has gone: nobody waits for the run any more, so it is ended."""
+    loop = asyncio.get_running_loop()
+    running = asyncio.current_task()
+    assert running is not None
+    gone = False
+    listening: list[asyncio.Task[None]] = []
 
-    async def gone() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
+    async def listen() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
             pass
+        gone = True
+        running.cancel()
 
-    running, leaving = asyncio.ensure_future(call), asyncio.ensure_future(gone())
+    timer = loop.call_later(LISTEN_S, lambda: listening.append(loop.create_task(listen())))
     try:
-        await asyncio.wait({running, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        return await running if running.done() else None
+        return await call
+    except asyncio.CancelledError:
+        if not gone:
+            raise
+        running.uncancel()
+        return None
     finally:
-        for task in (running, leaving):
+        timer.cancel()
+        for task in listening:
             task.cancel()
-        await asyncio.gather(running, leaving, return_exceptions=True)
 
 
-async def _body(request: Request) -> bytes:
+async def _body(receive: Receive) -> bytes:
+    """Raises InputError where the body is too large, ClientDisconnect where it does not come whole."""
     chunks, size = [], 0
-    async for chunk in request.stream():
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk: bytes = message.get("body", b"")
         size += len(chunk)
         if size > LARGEST_BODY:
             raise InputError(
                 f"the body is larger than {LARGEST_BODY >> 20} MiB; upload the file to the service's bucket"
             )
         chunks.append(chunk)
+        more = message.get("more_body", False)
     return b"".join(chunks)
 
 

@@ -6,16 +6,17 @@ grown past its limit, or a time without work.
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import sys
 import time
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-from fdl.quantities import parse_memory
 from infra.local.executors import Ended
 from infra.local.executors.limits import PROCESS, Limits, last_in_line
 from infra.local.executors.process import GRACE_S, kill_group, killed, timed_out
@@ -26,6 +27,9 @@ from layers.runtime.wire import Assembler, Frame, pack
 from layers.runtime.worker import PRINTED
 
 IDLE_S = 300.0
+PATIENCE_S = 0.02
+"""How long a run waits for a worker that is busy, before one more is started."""
+CORES = max(2, os.cpu_count() or 1)
 CLOSING_S = 2.0
 """How long a process may take to end after its channel has closed."""
 HEALTHY = (Exit.DONE, Exit.BAD_INPUT, Exit.AGAIN)
@@ -107,6 +111,9 @@ class WarmExecutor:
         self._data = data
         self._limits = limits
         self._idle: dict[Key, list[Worker]] = {}
+        self._busy: Counter[Key] = Counter()
+        self._starting: Counter[Key] = Counter()
+        self._waiting: dict[Key, deque[asyncio.Future[Worker | None]]] = {}
         self._forgotten: dict[str, int] = {}
         self._burials: set[asyncio.Task[None]] = set()
         self._reaper = asyncio.create_task(self._reap())
@@ -115,14 +122,17 @@ class WarmExecutor:
         """Serve the run on an idle worker of this service, or on a new one where there is none or its code is stale."""
         key = (deployed.name, deployed.token, deployed.revision)
         forgotten = self._forgotten.get(deployed.name, 0)
-        idle = self._idle.get(key, [])
-        memory = int(parse_memory(deployed.service.memory))
-        worker = idle.pop() if idle else await self._spawn(deployed, workspace, memory, timeout_s)
-        if isinstance(worker, Ended):
-            printed = "" if workspace.content is None else workspace.log.read_text(errors="replace")[-PRINTED:]
-            return replace(worker, printed=printed)
+        memory = deployed.memory
+        worker: Worker | None = None
         keep = False
+        self._busy[key] += 1
         try:
+            idle = self._idle.get(key)
+            found = idle.pop() if idle else await self._hire(key, deployed, workspace, timeout_s)
+            if isinstance(found, Ended):
+                printed = "" if workspace.content is None else workspace.log.read_text(errors="replace")[-PRINTED:]
+                return replace(found, printed=printed)
+            worker = found
             carried = workspace.content is not None
             request = {
                 "environ": workspace.job_variables,
@@ -146,11 +156,58 @@ class WarmExecutor:
             keep = reply["code"] in HEALTHY and fit
             return _ended(reply, body)
         finally:
-            if keep and forgotten == self._forgotten.get(deployed.name, 0):
-                worker.idle_since = time.monotonic()
-                self._idle.setdefault(key, []).append(worker)
-            else:
+            self._busy[key] -= 1
+            if not self._busy[key]:
+                del self._busy[key]
+            if worker is not None and keep and forgotten == self._forgotten.get(deployed.name, 0):
+                self._release(key, worker)
+            elif worker is not None:
                 await self._retire(worker)
+
+    async def _hire(
+        self, key: Key, deployed: Deployed, workspace: Workspace, timeout_s: float | None
+    ) -> Worker | Ended:
+        """A worker for a run that finds none idle: where every core has one, one that soon comes free; else a new one.
+
+        Starting one takes as long as thousands of short runs do.
+        """
+        while self._busy[key] > CORES:
+            worker = await self._freed(key)
+            if worker is not None:
+                return worker
+            if not self._starting[key]:
+                break
+        self._starting[key] += 1
+        try:
+            return await self._spawn(deployed, workspace, deployed.memory, timeout_s)
+        finally:
+            self._starting[key] -= 1
+
+    async def _freed(self, key: Key) -> Worker | None:
+        """The next worker that comes free, if that is soon."""
+        loop = asyncio.get_running_loop()
+        free: asyncio.Future[Worker | None] = loop.create_future()
+        self._waiting.setdefault(key, deque()).append(free)
+        timer = loop.call_later(PATIENCE_S, _give_up, free)
+        try:
+            return await free
+        except asyncio.CancelledError:
+            if free.done() and not free.cancelled() and (worker := free.result()) is not None:
+                self._release(key, worker)
+            raise
+        finally:
+            timer.cancel()
+
+    def _release(self, key: Key, worker: Worker) -> None:
+        """To whoever has waited longest, or to the idle ones."""
+        waiting = self._waiting.get(key)
+        while waiting:
+            free = waiting.popleft()
+            if not free.done():
+                free.set_result(worker)
+                return
+        worker.idle_since = time.monotonic()
+        self._idle.setdefault(key, []).append(worker)
 
     def forget(self, service: str) -> None:
         """Retire the workers of a service that has changed or gone: the idle ones now, the others after their run."""
@@ -233,6 +290,11 @@ class WarmExecutor:
                         await self._retire(worker)
                 if not workers:
                     del self._idle[key]
+
+
+def _give_up(free: "asyncio.Future[Worker | None]") -> None:
+    if not free.done():
+        free.set_result(None)
 
 
 async def _in_time(
