@@ -41,7 +41,7 @@ class Intake:
 
         Raises ObjectError where the store cannot be asked, DatabaseError where nothing can be written.
         """
-        if key.endswith("/") or not self._engine.listening(self._engine.database.read, bucket, key, event_name):
+        if not self._triggers(bucket, key, event_name):
             return 0
         async with self._locks[hash((bucket, key)) % LOCKS]:  # so that what was asked first is recorded first
             info = await self._remote.head(bucket, key)
@@ -59,7 +59,7 @@ class Intake:
 
     def soon(self, bucket: str, key: str) -> None:
         """Notice in the background; what fails is found by the next listing."""
-        if not self._engine.listening(self._engine.database.read, bucket, key):
+        if not self._triggers(bucket, key):
             return
         task = asyncio.get_running_loop().create_task(self._quietly(bucket, key))
         self._soon.add(task)
@@ -70,6 +70,12 @@ class Intake:
         for task in self._soon:
             task.cancel()
         await asyncio.gather(*self._soon, return_exceptions=True)
+
+    def _triggers(self, bucket: str, key: str, event_name: str = PUT) -> bool:
+        """Whether there is a service that an object of this name is for."""
+        read = self._engine.database.read
+        known = not key.endswith("/") and self._store.has_bucket(read, bucket)
+        return known and bool(self._engine.listening(read, bucket, key, event_name))
 
     async def _quietly(self, bucket: str, key: str) -> None:
         try:

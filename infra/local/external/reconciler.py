@@ -62,6 +62,7 @@ class Reconciler:
         self._listing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._subscribed: set[str] = set()
+        self._silent: set[str] = set()
         self.health = Health(remote.endpoint)
         services.prepare = self._prepare
         services.on_change.append(lambda name: self._news.set())
@@ -96,6 +97,7 @@ class Reconciler:
             self._news.clear()
             pause = self._period_s
             try:
+                await self._remote.check()
                 await self._set_up()
                 made = await self.reconcile()
             except ObjectError as error:
@@ -123,19 +125,18 @@ class Reconciler:
         prefixes: dict[str, set[str]] = {}
         for mailbox in self._mailboxes():
             prefixes.setdefault(mailbox.bucket, set()).add(mailbox.prefix)
-        told = True
+        silent = set()
         for bucket in sorted(prefixes.keys() | self._subscribed):
             try:
                 await self._remote.subscribe(bucket, prefixes.get(bucket, ()))
             except ObjectError as error:
                 if error.status >= 500 or not error.code:
                     raise
-                told = False
-                if self.health.notified or self.health.listed is None:
-                    seconds = f"{self._period_s:g}"
-                    log.warning("%s; its objects are found by a listing every %s s", error, seconds)
-        self._subscribed = set(prefixes)
-        self.health.notified = told and bool(prefixes)
+                silent.add(bucket)
+                if bucket not in self._silent:
+                    log.warning("%s; its objects are found by a listing every %g s", error, self._period_s)
+        self._subscribed, self._silent = set(prefixes), silent
+        self.health.notified = bool(prefixes) and not silent
 
     def _mailboxes(self) -> list[Mailbox]:
         return [mailbox for deployed in self._services.all() for mailbox in _mailboxes_of(deployed)]

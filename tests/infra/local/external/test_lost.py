@@ -1,0 +1,204 @@
+"""What no webhook told, or told a cluster that was not there: the listing finds it, and finds it once."""
+
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import requests
+
+from tests.cluster import COMMAND, Cluster, eventually
+from tests.infra.local.external.conftest import ARN, TOKEN, Linked, linked
+from tests.infra.local.external.gateway import KEYS
+
+COPY = 'cp "$INPUT_FILE_PATH" "$TMP_OUTPUT_DIR/"'
+OFTEN_S = 0.3
+
+
+def listed_again(world: Linked, times: int = 2) -> None:
+    """Wait for listings that begin after this."""
+    for _ in range(times):
+        before = world.health()["listed"]
+        eventually(lambda before=before: world.health()["listed"] != before, what="another listing")  # type: ignore[misc]
+
+
+def test_without_a_webhook_the_listing_finds_everything_once(tmp_path: Path):
+    with linked(tmp_path, period_s=OFTEN_S, webhook=False) as world:
+        world.s3.create_bucket(Bucket="early")
+        world.put("early/in/before-the-service")
+        world.cluster.deploy("early", script=COPY)
+        world.cluster.deploy("unheard", script=COPY, annotations={"dioscar/concurrency": "1"})
+        for index in range(20):
+            world.put(f"unheard/in/{index:02d}", str(index).encode())
+        world.put("unheard/in/again", b"first")
+        world.cluster.ended("unheard", 21)
+        world.put("unheard/in/again", b"second")
+        world.s3.delete_object(Bucket="unheard", Key="in/00")
+        world.cluster.ended("unheard", 22)
+        world.cluster.ended("early")
+        listed_again(world)
+        assert len(world.cluster.jobs(service="unheard")) == 22
+        assert world.read("unheard/out/again") == b"second"
+        assert {job["state"] for job in world.cluster.jobs()} == {"Succeeded"}
+        assert (world.health()["notified"], world.health()["found"]) == (False, 23)
+        assert f"its objects are found by a listing every {OFTEN_S} s" in world.cluster.log
+        assert world.cluster.log.count("found by a listing every") == len({"early", "unheard"})
+        world.put("unheard/in/00", b"0")  # what was deleted and comes back is new, whatever it was before
+        world.cluster.ended("unheard", 23)
+
+
+def test_what_was_overwritten_unheard_is_read_as_it_is_now(tmp_path: Path):
+    go = tmp_path / "go"
+    with linked(tmp_path, webhook=False) as world:
+        script = f"while [ ! -e {go} ]; do sleep 0.05; done; {COPY}"
+        world.cluster.deploy("unread", script=script, annotations={"dioscar/concurrency": "1", "dioscar/retries": "0"})
+        world.set_up()
+        # the first three are staged while the first one runs; the last one's contents are asked for afterwards
+        for name in ("1", "2", "3", "4"):
+            world.put(f"unread/in/{name}", b"old")
+            assert world.list_now() == 1
+        eventually(lambda: world.cluster.jobs(service="unread", state="Running"))
+        world.put("unread/in/4", b"new!")
+        go.touch()
+        world.cluster.ended("unread", 4)
+        (job,) = world.cluster.jobs(service="unread", key="in/4")
+        assert job["state"] == "Dead"
+        assert "has been overwritten since it was asked for" in job["reason"]
+        assert world.list_now() == 1
+        world.cluster.ended("unread", 5)
+        assert world.read("unread/out/4") == b"new!"
+
+
+def test_uploads_while_the_cluster_is_down_or_dying_are_run_once(tmp_path: Path):
+    with linked(tmp_path, period_s=OFTEN_S) as world:
+        cluster = world.cluster
+        cluster.deploy("ext-last", script=COPY)
+        variables = {"DIOSCAR_FUNCTION": "contract.copy", "FORWARD": "*.copy -> ext-last/in"}
+        cluster.deploy("ext-killed", variables=variables)
+        world.set_up()
+        cluster.stop()
+        for index in range(5):
+            world.put(f"ext-killed/in/down-{index}")
+        cluster.start()
+        uploads = 40
+        done = threading.Event()
+
+        def upload() -> None:
+            for index in range(uploads):
+                world.put(f"ext-killed/in/{index:02d}", str(index).encode())
+                time.sleep(0.03)
+            done.set()
+
+        uploader = threading.Thread(target=upload)
+        uploader.start()
+        kills = 0
+        while not done.wait(0.4) or not kills:
+            cluster.kill()
+            kills += 1
+            cluster.start()
+        uploader.join()
+        names = {f"in/{index:02d}" for index in range(uploads)} | {f"in/down-{index}" for index in range(5)}
+
+        def all_done() -> bool:
+            jobs = cluster.jobs(service="ext-killed")
+            return {job["key"] for job in jobs if job["state"] == "Succeeded"} == names
+
+        eventually(all_done, what="every upload's job")
+        listed_again(world)
+        first = cluster.jobs(service="ext-killed")
+        assert sorted(job["key"] for job in first) == sorted(names)  # one job each, whatever was killed
+        eventually(
+            lambda: (
+                {job["key"] for job in cluster.jobs(service="ext-last", state="Succeeded")}
+                == {f"{name}.copy" for name in names}
+            ),
+            what="every forward's job",
+        )
+        assert {job["state"] for job in cluster.jobs()} <= {"Succeeded", "Cancelled"}
+        for index in range(uploads):
+            assert world.read(f"ext-last/out/{index:02d}.copy") == str(index).encode()
+
+
+def test_a_store_that_is_away_is_waited_for(tmp_path: Path):
+    go = tmp_path / "go"
+    with linked(tmp_path, period_s=OFTEN_S, start=False) as world:
+        gateway, cluster = world.gateway, world.cluster
+        cluster.start()
+        trouble = eventually(lambda: world.health()["trouble"])
+        assert gateway.url in trouble
+        assert "Traceback" not in cluster.log
+        assert cluster.log.count("its objects wait, and it is asked again") == 1
+        gateway.start(world.hook, TOKEN)
+        eventually(lambda: not world.health()["trouble"], what="the store's return")
+        script = f"while [ ! -e {go} ]; do sleep 0.05; done; {COPY}"
+        cluster.deploy("patient", script=script, annotations={"dioscar/retries": "0"})
+        world.put("patient/in/a", b"kept")
+        eventually(lambda: cluster.jobs(service="patient", state="Running"))
+        gateway.stop()
+        refused = cluster.http.post(cluster.url("/system/services"), data=document("refused"))
+        assert (refused.status_code, gateway.url in refused.text) == (503, True)
+        assert cluster.http.get(cluster.url("/system/services/refused")).status_code == 404
+        told = requests.post(
+            world.hook,
+            json={"Records": [{"eventSource": "minio:s3", "eventName": "s3:ObjectCreated:Put", "s3": S3_OF_B}]},
+            headers={"Authorization": f"Bearer {TOKEN}"},
+            timeout=60,
+        )
+        assert told.status_code == 503
+        go.touch()
+        (job,) = eventually(lambda: [j for j in cluster.jobs(service="patient") if j["reason"]])
+        assert (job["state"], job["attempt"]) == ("Pending", 0)
+        assert "the cluster could not stage or store it: patient/out/a: no answer from" in job["reason"]
+        gateway.start(world.hook, TOKEN)
+        world.put("patient/in/b", b"later")
+        assert {job["state"] for job in cluster.ended("patient", 2)} == {"Succeeded"}
+        assert (world.read("patient/out/a"), world.read("patient/out/b")) == (b"kept", b"later")
+        assert len(cluster.jobs(service="patient")) == 2
+
+
+S3_OF_B = {"bucket": {"name": "patient"}, "object": {"key": "in/b"}}
+
+
+def document(name: str) -> str:
+    return (
+        f'{{"name": "{name}", "image": "x", "script": "true", '
+        f'"input": [{{"storage_provider": "minio.default", "path": "{name}/in"}}]}}'
+    )
+
+
+def refused(data: Path, *options: str, **environ: str) -> str:
+    """Why a cluster does not start."""
+    environ = {"PATH": "/usr/bin:/bin", **environ}
+    command = [*COMMAND, "--data", str(data), "--api", "127.0.0.1:0", "--s3", "127.0.0.1:0", *options]
+    ended = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    return ended.stderr
+
+
+def test_keys_that_the_store_does_not_know_are_said_at_the_start(tmp_path: Path):
+    with linked(tmp_path, start=False) as world:
+        world.gateway.start()
+        url = world.gateway.url
+        keys = {"MINIO_ACCESS_KEY": "somebody", "MINIO_SECRET_KEY": "something-else"}
+        said = refused(tmp_path / "data", "--s3-external", url, **keys)
+        assert f"{url} answers InvalidAccessKeyId" in said
+        assert "set MINIO_ACCESS_KEY and MINIO_SECRET_KEY to keys that it knows" in said
+        # the address may come from the environment as well
+        said = refused(tmp_path / "data", DIOSCAR_S3_EXTERNAL=url, **keys)
+        assert "InvalidAccessKeyId" in said
+
+
+def test_a_data_folder_belongs_to_one_kind_of_store(tmp_path: Path, cluster: Cluster):
+    with linked(tmp_path, start=False) as world:
+        world.gateway.start()
+        world.cluster.start()
+        world.cluster.stop()
+        assert "its objects are in another store" in refused(world.cluster.data)
+    own = Cluster(tmp_path / "own")
+    own.start()
+    own.deploy("own")
+    own.put("own", "in/a", b"x")
+    own.stop()
+    said = refused(own.data, "--s3-external", "http://127.0.0.1:9", **KEYS, DIOSCAR_EVENTS_ARN=ARN)
+    assert "has objects of its own; name another data folder" in said
