@@ -60,7 +60,7 @@ def from_environment(environ: Mapping[str, str], content: bytes | None = None) -
         service=environ.get("OSCAR_SERVICE_NAME") or function.replace(".", "-"),
         source=source,
         destination=Path(_need(environ, "TMP_OUTPUT_DIR")),
-        name=_direct_name(source, sha256) if direct else _below_mailbox(key),
+        name=_direct_name(source, sha256) if direct else below_mailbox(key),
         sha256=sha256,
         bucket=bucket,
         key=key,
@@ -97,7 +97,7 @@ def _object(environ: Mapping[str, str]) -> tuple[str, str, dict[str, str]]:
     return event.bucket, event.key, dict(event.metadata)
 
 
-def _below_mailbox(key: str) -> str:
+def below_mailbox(key: str) -> str:
     """The key below `in/`, with nothing in it that could leave the folder it is joined to."""
     parts = [part for part in key.removeprefix(MAILBOX).split("/") if part not in ("", ".", "..")]
     return "/".join(parts) or "payload"
