@@ -33,7 +33,7 @@ from infra.local.objects import PUT, ObjectStore, Origin, StoredObject
 from infra.local.services import Deployed, NoSuchService, Services, exists
 from infra.local.staging import Stager
 from infra.local.tracing import Attempt, Tracing
-from infra.local.workspace import MARK, SMALL, Scratch, Workspace
+from infra.local.workspace import ATTEMPT, MARK, SMALL, Scratch, Workspace
 from layers.runtime import wire
 from layers.runtime.contract import Exit, InputError
 from layers.runtime.incoming import Payload, StorageEvent, interpret
@@ -262,6 +262,7 @@ class Engine:
                 executor = self._executor(deployed)
                 if executor is not self._warm:
                     staged = staged.unpacked()
+                staged.mark_attempt(job.attempt + 1)
                 with self._span(job, stored) as span:
                     ended = await executor.run(deployed, staged, timeout_s=deployed.settings.timeout_s)
                     span.ended(ended, "" if ended.code == Exit.DONE else _reason(ended, workspace))
@@ -342,7 +343,7 @@ def _last_line(log: Path) -> str:
     with contextlib.suppress(OSError), log.open("rb") as stream:
         stream.seek(max(0, log.stat().st_size - 2000))
         lines = stream.read().decode(errors="replace").strip().splitlines()
-        return lines[-1][:500] if lines else ""
+        return lines[-1][:500] if lines and not lines[-1].startswith(ATTEMPT) else ""
     return ""
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ ROOM_HOLDS_S = 0.5
 """How long a look at what is free holds: runs that stand in memory are small, and `ROOM` is many of them."""
 MARK = "DIOSCAR_CLUSTER"
 """Set, to the data folder, in every process that a cluster starts: so a restarted cluster finds what it left behind."""
+
+ATTEMPT = "[dioscar: attempt "
+"""How the line begins that stands between two attempts in a log."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,18 @@ class Workspace:
         self.create()
         Path(self.job_variables["INPUT_FILE_PATH"]).write_bytes(self.content)
         return replace(self, content=None)
+
+    def mark_attempt(self, number: int) -> None:
+        """Where an earlier attempt has printed: a line in the log that names this one."""
+        try:
+            with self.log.open("r+b") as log:
+                end = log.seek(0, os.SEEK_END)
+                log.seek(max(0, end - 1))
+                broken = log.read() not in (b"", b"\n")
+                now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+                log.write(b"\n" * broken + f"{ATTEMPT}{number}, {now}]\n".encode())
+        except FileNotFoundError:
+            return
 
     async def remove(self) -> None:
         """Leave nothing but the log."""

@@ -3,6 +3,7 @@
 import base64
 import json
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -32,7 +33,21 @@ def test_a_script_that_fails_is_tried_again_and_then_kept(cluster: Cluster):
     ]
     assert (job["state"], job["exit_code"], job["attempt"]) == ("Dead", 3, 2)
     assert job["reason"] == "the script ended with status 3: attempt"
-    assert cluster.job_log(job) == "attempt\nattempt\n"
+    log = cluster.job_log(job)
+    assert re.fullmatch(r"attempt\n\[dioscar: attempt 2, \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\]\nattempt\n", log), log
+
+
+def test_a_log_tells_attempts_apart_and_none_answers_for_another(cluster: Cluster, tmp_path: Path):
+    marker = tmp_path / "seen"
+    script = f"[ -e {marker} ] || {{ touch {marker}; printf unfinished; }}; exit 3"
+    cluster.deploy("job-apart", script=script, annotations={"dioscar/retries": "1"})
+    cluster.put("job-apart", "in/a", b"x")
+    job = cluster.job(cluster.ended("job-apart")[0]["id"])
+    assert re.fullmatch(r"unfinished\n\[dioscar: attempt 2, \S+\]\n", cluster.job_log(job))
+    assert job["reason"] == "the script ended with status 3"
+    assert "the script ended with status 3: unfinished" in [step["detail"] for step in job["transitions"]]
+    cluster.http.post(cluster.url(f"/dioscar/v1/jobs/{job['id']}/replay"))
+    eventually(lambda: "attempt 1, " in cluster.job_log(job))
 
 
 def test_bad_input_is_not_tried_again(cluster: Cluster):
