@@ -13,7 +13,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,8 @@ CALL_S = 300.0
 """How long a synchronous call may take without `dioscar/timeout`: OSCAR's own limit."""
 RECORD_S = 2.0
 LARGE_BODY = 1 << 20
+TAIL = 4000
+"""Bytes of a log's end in which its last lines are looked for."""
 PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 """What is the machine's trouble and not the job's: such an attempt is not counted."""
 
@@ -150,7 +152,9 @@ class Engine:
                 left = ended.files is None
                 size = staged.size() if left else wire.TRAVELS
                 self._scratch.learn(deployed.name, size if ended.code == Exit.DONE else None)
-                return await asyncio.to_thread(_reply, ended, staged) if left else _carried_reply(ended)
+                if left:
+                    return await asyncio.to_thread(_reply, deployed.name, ended, staged)
+                return _reply(deployed.name, ended, staged)
             finally:
                 if left:
                     await workspace.remove()
@@ -340,27 +344,30 @@ def _reason(ended: Ended, workspace: Workspace) -> str:
 
 
 def _last_line(log: Path) -> str:
+    lines = _tail(log).strip().splitlines()
+    return lines[-1][:500] if lines and not lines[-1].startswith(ATTEMPT) else ""
+
+
+def _tail(log: Path) -> str:
     with contextlib.suppress(OSError), log.open("rb") as stream:
-        stream.seek(max(0, log.stat().st_size - 2000))
-        lines = stream.read().decode(errors="replace").strip().splitlines()
-        return lines[-1][:500] if lines and not lines[-1].startswith(ATTEMPT) else ""
+        stream.seek(max(0, log.stat().st_size - TAIL))
+        return stream.read().decode(errors="replace")
     return ""
 
 
-def _reply(ended: Ended, workspace: Workspace) -> Reply:
+def _reply(service: str, ended: Ended, workspace: Workspace) -> Reply:
+    """The answer to a call; what a failed one printed is nowhere but in the cluster's log."""
     if ended.code != Exit.DONE:
         if not ended.message:
-            ended = Ended(ended.code, "ScriptError", _reason(ended, workspace))
+            ended = replace(ended, error="ScriptError", message=_reason(ended, workspace))
+        if ended.code != Exit.BAD_INPUT:
+            printed = (ended.printed or _tail(workspace.log)).rstrip()
+            log.warning("a call of %s failed: %s: %s\n%s", service, ended.error, ended.message, printed)
         return Reply(ended, b"")
+    if ended.files is not None:
+        return Reply(ended, base64.b64encode(next(iter(ended.files.values()), b"")))
     files = regular_files(workspace.produced)
     return Reply(ended, encode_reply(workspace.produced, files) if files else workspace.log.read_bytes())
-
-
-def _carried_reply(ended: Ended) -> Reply:
-    """The reply of a run that left no files here."""
-    if ended.printed:
-        log.warning("a call failed: %s: %s\n%s", ended.error, ended.message, ended.printed.rstrip())
-    return Reply(ended, base64.b64encode(next(iter((ended.files or {}).values()), b"")))
 
 
 def kill_left_behind(data: Path) -> int:

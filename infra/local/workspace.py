@@ -41,6 +41,7 @@ class Workspace:
     log: Path
     job_variables: Mapping[str, str] = field(default_factory=dict)
     in_memory: bool = False
+    is_call: bool = False
     content: bytes | None = field(default=None, repr=False)
 
     @property
@@ -129,7 +130,7 @@ class Scratch:
         small = max(size, self._largest.get(service, SMALL + 1)) <= SMALL
         in_memory = small and self._usable and self._has_room()
         folder = (self._memory if in_memory else self._disk) / name
-        return Workspace(folder, log or folder / "log", in_memory=in_memory)
+        return Workspace(folder, log or folder / "log", in_memory=in_memory, is_call=log is None)
 
     def learn(self, service: str, size: int | None) -> None:
         """A run of `service` left `size` bytes; None: it failed, and the next one had better have all the room."""

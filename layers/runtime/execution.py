@@ -146,7 +146,7 @@ def _run(
     root = Path(invocation.environ.get("DIOSCAR_CHECKPOINT") or Path(tempfile.gettempdir()) / "dioscar-checkpoints")
     kept = root / run_key
     with _workplace(invocation) as made:
-        source = _named_source(invocation, made.with_name(f"{made.name}-source"))
+        source = _named_source(invocation, made)
         job = RunningJob(
             staged=stage(source, kept),
             models=plan.models,
@@ -236,13 +236,14 @@ def _record(
     return Produced(name, hashlib.sha256(data).hexdigest(), len(data), data)
 
 
-def _named_source(invocation: Invocation, folder: Path) -> Path:
+def _named_source(invocation: Invocation, made: Path) -> Path:
     """The source under the name that outputs derive from, which the body of a direct call gets only here."""
-    name = Path(invocation.name).name
+    name = invocation.name.rpartition("/")[2]
     if invocation.source.name == name:
         return invocation.source
     if invocation.environ.get("DIOSCAR_ENGINE"):  # which gave us a copy of our own
         return invocation.source.rename(invocation.source.with_name(name))
+    folder = made.with_name(f"{made.name}-source")
     folder.mkdir()
     target = folder / name
     try:
@@ -305,6 +306,8 @@ def _hand_over(made: Path, target: Path) -> None:
 def _report(invocation: Invocation, outcome: Outcome, seconds: float) -> None:
     what = f"dioscar: {invocation.function} {invocation.name}"
     if outcome.code == Exit.DONE:
+        if invocation.reply:
+            return  # to whoever called
         print(f"{what}: done in {seconds:.2f} s, {len(outcome.outputs)} files", flush=True)  # noqa: T201 - the job's log
     else:
         print(f"{what}: {outcome.error}: {outcome.message}", flush=True)  # noqa: T201

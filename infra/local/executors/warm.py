@@ -98,6 +98,10 @@ class Worker:
     served: int = 0
     idle_since: float = field(default_factory=time.monotonic)
 
+    def log_of(self, workspace: Workspace) -> Path:
+        """Where the output of a run goes: the file of a job, the worker's memory for a call."""
+        return Path(f"/proc/{self.process.pid}/fd/1") if workspace.is_call else workspace.log
+
     def retire(self) -> None:
         """End the worker, and whatever it started, at once."""
         self.channel.close()
@@ -136,11 +140,11 @@ class WarmExecutor:
             carried = workspace.content is not None
             request = {
                 "environ": workspace.job_variables,
-                "log": str(workspace.log),
+                "log": None if workspace.is_call else str(workspace.log),
                 "folder": str(workspace.folder) if carried else None,
             }
             asked = worker.channel.ask(request, workspace.content or b"")
-            with self._limits.watch(worker.process.pid, memory, workspace.log) as watch:
+            with self._limits.watch(worker.process.pid, memory, worker.log_of(workspace)) as watch:
                 frame, in_time = await _in_time(asked, timeout_s, worker.process.pid)
             if not in_time:
                 return timed_out(timeout_s)
