@@ -27,6 +27,8 @@ from layers.runtime.job import RunningJob
 from layers.runtime.wire import TRAVELS
 
 RECORD_VERSION = 1
+MOST_FILES = 10_000
+"""Files of a run that an engine stores: each is a row, and all rows are one transaction, for which everybody waits."""
 ERROR_FILE = "error.json"
 Stage = Callable[[Path, Path], list[Input]]
 Send = Callable[[Forward, Path, dict[str, str]], None]
@@ -164,7 +166,7 @@ def _run(
             folder.mkdir(parents=True, exist_ok=True)
         arguments = (source, folder, plan.settings, job)
         plan.function.run(*(arguments if plan.function.takes_job else arguments[:3]))
-        outputs = _outputs(made)
+        outputs = _outputs(made, MOST_FILES if invocation.environ.get("DIOSCAR_ENGINE") else None)
         emitted = tuple(forwards(plan.rules, [output.path for output in outputs]))
         if invocation.reply:
             reply = _reply(outputs, plan.function)
@@ -253,11 +255,13 @@ def _named_source(invocation: Invocation, made: Path) -> Path:
     return target
 
 
-def _outputs(folder: Path) -> list[Produced]:
+def _outputs(folder: Path, most: int | None) -> list[Produced]:
     """What the function wrote, in the order of the paths; small files with their data, up to `TRAVELS` together."""
     outputs = []
     room = TRAVELS
     for path, name in _files(str(folder), ""):
+        if len(outputs) == most:
+            raise InputError(f"left more than {most} files; write one archive (HDF5, tar) instead")
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - this and what follows is done for every run
             size = os.fstat(file.fileno()).st_size
             data = file.read(room + 1) if size <= room else None
