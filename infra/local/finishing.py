@@ -14,12 +14,11 @@ from infra.local.objects import ObjectStore, Origin, StoreError, Target
 from infra.local.services import Deployed
 from infra.local.workspace import Workspace
 from layers.runtime.contract import Exit, InputError
+from layers.runtime.execution import MOST_FILES
 from layers.runtime.forward import Forward, forwards, next_hop, parse_forward
 from layers.runtime.storage import Output
 from layers.runtime.supervisor import regular_files
 
-MOST_FILES = 10_000
-"""Files of one run that are stored: each is a row, and all rows are one transaction, for which everybody waits."""
 CLUSTER_PAUSE_S = 10.0
 """Before an attempt that the cluster itself could not make is made again."""
 CREATED = "s3:ObjectCreated:Put"
