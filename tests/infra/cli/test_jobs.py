@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.cli.jobs import decode_reply, is_failure
+from infra.cli.jobs import decode_reply, is_failure, short
 from tests.cluster import Cluster, eventually
 from tests.infra.cli.conftest import Dioscar
 
@@ -87,7 +87,7 @@ def test_following_a_job_that_fails_ends_with_its_status(on: Dioscar, failing: s
 def test_a_part_of_a_jobs_name_is_enough(on: Dioscar, copier: str, cluster: Cluster, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a")
     job = on("invoke", copier, tmp_path / "a.txt", "--async", "--json").json["job"]
-    assert on("logs", "-f", job[: len(copier) + 9]).status == 0
+    assert on("logs", "-f", short({"id": job})).status == 0
     assert on("jobs", "jobs-copy-nothing").status == 66
     on("invoke", copier, tmp_path / "a.txt", "--async")
     assert "jobs have jobs-copy in their name" in on("logs", copier).err
@@ -121,7 +121,7 @@ def test_a_job_that_failed_shows_its_event_its_attempts_and_why(on: Dioscar, clu
     assert "attempt 2 of 2" in lines
     assert "exit code 3" in lines
     assert "reason the script ended with status 3: broken pipe work" in lines
-    assert f"log dioscar logs {job['id'][:17]}" in lines
+    assert f"log dioscar logs {short(job)}" in lines
     steps = [re.sub(r"[\d.]+ m?s\b", "T", line) for line in lines if line.startswith("+")]
     assert steps == [
         "+T Pending",
