@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from infra.local import history, jobs
@@ -49,17 +50,29 @@ class Replayer:
             revived += await self._database.write(lambda connection, some=some: self._revive_some(connection, some))  # type: ignore[misc]
         return revived
 
-    async def objects(self, bucket: str, prefix: str = "", *, missing: bool = False) -> int:
-        """New jobs for the objects below `prefix`; with `missing`, only for those that no job has ever had.
+    async def objects(
+        self,
+        bucket: str,
+        prefix: str = "",
+        *,
+        keys: Sequence[str] | None = None,
+        service: str = "",
+        missing: bool = False,
+    ) -> int:
+        """New jobs for the objects below `prefix` or of these `keys`, of one service or all that listen.
 
-        Returns how many jobs were made. Raises NoSuchBucket.
+        With `missing`, only for those that no job has ever had. Returns how many jobs were made. Raises NoSuchBucket.
         """
-        keys = [key for key in self._store.keys(bucket, prefix) if not key.endswith("/")]
+        if keys is None:
+            keys = list(self._store.keys(bucket, prefix))
+        keys = [key for key in keys if not key.endswith("/")]
         made = 0
         for start in range(0, len(keys), BATCH):
             some = keys[start : start + BATCH]
             made += await self._database.write(
-                lambda connection, some=some: self._queue_some(connection, bucket, some, missing)  # type: ignore[misc]
+                lambda connection, some=some: self._queue_some(  # type: ignore[misc]
+                    connection, bucket, some, service, missing=missing
+                )
             )
         return made
 
@@ -98,13 +111,17 @@ class Replayer:
                 continue
         return revived
 
-    def _queue_some(self, connection: sqlite3.Connection, bucket: str, keys: list[str], missing: bool) -> int:
+    def _queue_some(
+        self, connection: sqlite3.Connection, bucket: str, keys: Sequence[str], service: str, *, missing: bool
+    ) -> int:
         made = 0
         for key in keys:
             stored = self._store.find(connection, bucket, key)
             if stored is None:
                 continue
             for deployed in self._engine.listening(connection, bucket, key):
+                if service not in ("", deployed.name):
+                    continue
                 if missing and jobs.is_handled(connection, deployed.name, stored.id):
                     continue
                 self._engine.queue(connection, deployed, stored)

@@ -14,10 +14,11 @@ from infra.local.external.link import Link
 from infra.local.jobs import State
 from infra.local.objects import StoreError
 from infra.local.replay import JobSpan, NothingToReplay, Replayer
+from infra.local.services import NoSuchService
 
 KNOWN = {
     "jobs": {"service", "state", "since", "until"},
-    "objects": {"bucket", "prefix", "missing"},
+    "objects": {"bucket", "prefix", "keys", "service", "missing"},
     "missing": set[str](),
 }
 LATEST_S = 1e12
@@ -44,13 +45,15 @@ class ReplayRoutes:
         return json_reply({"replayed": 1})
 
     async def many(self, request: Request) -> Response:
-        """`{"jobs": {"service", "state", "since", "until"}}`, `{"objects": {"bucket", "prefix", "missing"}}`, or
-        `{"missing": {}}` for every mailbox."""
+        """`{"jobs": {"service", "state", "since", "until"}}`,
+        `{"objects": {"bucket", "prefix" or "keys", "service", "missing"}}`, or `{"missing": {}}` for every mailbox."""
         try:
             kind, options = _read(await request.body())
             count = await self._replay(kind, options)
         except ValueError as error:
             return _refused("BadRequest", str(error), 400)
+        except NoSuchService as error:
+            return _refused("NoSuchService", f'there is no service "{error}"; deploy it first', 404)
         except StoreError as error:
             return _refused(error.code, str(error), 404)
         return json_reply({"replayed": count})
@@ -58,16 +61,23 @@ class ReplayRoutes:
     async def _replay(self, kind: str, options: dict[str, Any]) -> int:
         if kind == "missing":
             return await self._replayer.missing() if self._link is None else await self._link.reconcile()
+        service = _text(options, "service", "")
+        if service and self._engine.services.get(service) is None:
+            raise NoSuchService(service)
         if kind == "objects":
             return await self._replayer.objects(
-                _text(options, "bucket"), _text(options, "prefix", ""), missing=bool(options.get("missing", False))
+                _text(options, "bucket"),
+                _text(options, "prefix", ""),
+                keys=_keys(options),
+                service=service,
+                missing=bool(options.get("missing", False)),
             )
         state = _text(options, "state", State.DEAD)
         if state not in ENDED:
             raise ValueError(f'state: "{state}" is none that a job ends in; write one of {", ".join(ENDED)}')
         return await self._replayer.span(
             JobSpan(
-                _text(options, "service", ""),
+                service,
                 state,
                 _number(options, "since", 0.0),
                 _number(options, "until", time.time() + 1),
@@ -95,6 +105,15 @@ def _text(options: dict[str, Any], name: str, default: str | None = None) -> str
     value = options.get(name, default)
     if not isinstance(value, str):
         raise ValueError(f"{name}: is missing or no text; add it")
+    return value
+
+
+def _keys(options: dict[str, Any]) -> list[str] | None:
+    value = options.get("keys")
+    if value is not None and not (isinstance(value, list) and all(isinstance(key, str) for key in value)):
+        raise ValueError("keys: is no list of keys")
+    if value is not None and "prefix" in options:
+        raise ValueError("keys: stands beside a prefix; write one of them")
     return value
 
 

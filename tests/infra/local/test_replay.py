@@ -70,6 +70,21 @@ def test_objects_below_a_prefix_run_again(cluster: Cluster):
     cluster.ended("replay-prefix", 5)
 
 
+def test_objects_are_named_for_one_service_of_several(cluster: Cluster):
+    cluster.deploy("replay-one", script="true")
+    mailbox = [{"storage_provider": "minio.default", "path": "replay-one/in"}]
+    cluster.deploy("replay-other", script="true", input=mailbox, output=[])
+    for key in ("in/a", "in/a.b", "in/c"):
+        cluster.put("replay-one", key, b"x")
+    cluster.ended("replay-one", 3)
+    cluster.ended("replay-other", 3)
+    wanted = {"bucket": "replay-one", "keys": ["in/a", "in/nothing", "in/"], "service": "replay-other"}
+    assert replay(cluster, {"objects": wanted}).json() == {"replayed": 1}
+    cluster.ended("replay-other", 4)
+    assert len(cluster.jobs(service="replay-one")) == 3
+    assert len(cluster.jobs(service="replay-other", key="in/a")) == 2
+
+
 def test_uploads_from_before_the_service_are_found_and_run_once(cluster: Cluster):
     cluster.deploy("replay-early", script="true")
     assert cluster.http.delete(cluster.url("/system/services/replay-early")).status_code == 204
@@ -106,6 +121,10 @@ def test_a_job_that_runs_is_not_replayed(cluster: Cluster):
         ({"objects": {}}, 400, "bucket: is missing"),
         ({"objects": {"bucket": "no-such-bucket"}}, 404, 'there is no bucket "no-such-bucket"'),
         ({"jobs": {}, "missing": {}}, 400, "the body must be"),
+        ({"jobs": {"service": "no-such"}}, 404, 'there is no service "no-such"'),
+        ({"objects": {"bucket": "b", "service": "no-such"}}, 404, 'there is no service "no-such"'),
+        ({"objects": {"bucket": "b", "keys": "in/a"}}, 400, "keys: is no list of keys"),
+        ({"objects": {"bucket": "b", "keys": [], "prefix": "in/"}}, 400, "write one of them"),
     ],
 )
 def test_a_wrong_request_is_one_sentence(cluster: Cluster, body: dict[str, Any], status: int, words: str):
