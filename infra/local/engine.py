@@ -45,6 +45,8 @@ CALLS = 8
 CALL_S = 300.0
 """How long a synchronous call may take without `dioscar/timeout`: OSCAR's own limit."""
 RECORD_S = 2.0
+TOLD_S = 0.05
+"""How long an attempt may run before the job's row says so."""
 LARGE_BODY = 1 << 20
 TAIL = 4000
 """Bytes of a log's end in which its last lines are looked for."""
@@ -179,6 +181,11 @@ class Engine:
         """Where a job's output is streamed to."""
         return self.logs_of(job.service) / f"{job.id}.log"
 
+    def printed(self, job: Job) -> bytes:
+        """What a job printed that has no file, or none yet; what its file holds came after it."""
+        now = self._warm.printed(self.log_path(job))
+        return jobs.printed(self.database.read, job).encode() if now is None else now
+
     def logs_of(self, service: str) -> Path:
         """The folder of a service's logs."""
         return self._data / "logs" / service
@@ -248,6 +255,7 @@ class Engine:
         workspace: Workspace | None = None
         ended: Ended | None = None
         began = time.time()
+        start = _Start(lambda when: self._write_later(lambda connection: jobs.start(connection, job, when)))
         try:
             stored = self.store.by_id(job.object) if job.object is not None else None
             size = stored.size if stored else 0
@@ -261,34 +269,37 @@ class Engine:
                 began = time.time()
                 if job.attempt == 0:
                     self.metrics.waited(job.service, began - job.created)
-                self._write_later(lambda connection: jobs.start(connection, job))
+                start.begin(began)
                 staged = staged or await self._stager.stage_job(deployed, job, workspace)
                 executor = self._executor(deployed)
                 if executor is not self._warm:
                     staged = staged.unpacked()
-                staged.mark_attempt(job.attempt + 1)
+                if not staged.quiet:
+                    staged.mark_attempt(job.attempt + 1)
                 with self._span(job, stored) as span:
                     ended = await executor.run(deployed, staged, timeout_s=deployed.settings.timeout_s)
                     span.ended(ended, "" if ended.code == Exit.DONE else _reason(ended, workspace))
             if ended.code == Exit.DONE:
-                produced = await self._finisher.succeed(deployed, job, staged, ended, span.metadata)
-                self._scratch.learn(deployed.name, produced)
+                ran = time.time() - began
+                produced = await self._finisher.succeed(deployed, job, staged, ended, span.metadata, start.untold())
+                self._scratch.learn(deployed.name, produced, ran)
                 await self.forget_checkpoint(job.id)
                 self.metrics.ended(job.service, State.SUCCEEDED, time.time() - began)
             else:
-                await self._failed(job, ended, _reason(ended, workspace), began)
+                await self._failed(job, ended, _reason(ended, workspace), start)
         except InputError as error:
-            await self._failed(job, Ended(Exit.BAD_INPUT, "InputError", str(error)), f"InputError: {error}", began)
+            await self._failed(job, Ended(Exit.BAD_INPUT, "InputError", str(error)), f"InputError: {error}", start)
         except (OSError, DatabaseError) as error:
             ended = Ended(Exit.FAILED, type(error).__name__, str(error))
             passing = isinstance(error, DatabaseError) or error.errno in PASSING
             reason = f"the cluster could not stage or store it: {error}"
-            await self._failed(job, ended, reason, began, counted=not passing)
+            await self._failed(job, ended, reason, start, counted=not passing)
         except Exception as error:  # a defect of the engine's is a failed attempt, not a job that nobody ends
             log.exception("job %s", job.id)
             reason = f"the cluster failed: {type(error).__name__}: {error}"
-            await self._failed(job, Ended(Exit.FAILED, type(error).__name__, str(error)), reason, began)
+            await self._failed(job, Ended(Exit.FAILED, type(error).__name__, str(error)), reason, start)
         finally:
+            start.untold()
             self._workspaces.pop(job.id, None)
             if workspace is not None and (ended is None or ended.files is None):
                 await workspace.remove()
@@ -297,18 +308,19 @@ class Engine:
         """The trace of an attempt, or nothing where nobody asks for traces."""
         return self._tracing.attempt(job, stored) if self._tracing else nullcontext(Attempt())
 
-    async def _failed(self, job: Job, ended: Ended, reason: str, began: float, *, counted: bool = True) -> None:
+    async def _failed(self, job: Job, ended: Ended, reason: str, start: "_Start", *, counted: bool = True) -> None:
         """Record how an attempt failed; where that cannot be written, wait until it can: the run is not repeated."""
         self._scratch.learn(job.service, None)
+        untold = start.untold()
         while True:
             try:
-                state = await self._finisher.fail(job, ended, reason, counted=counted)
+                state = await self._finisher.fail(job, ended, reason, counted=counted, began=untold)
                 break
             except DatabaseError as error:
                 log.error("job %s: its end cannot be recorded: %s", job.id, error)
                 await asyncio.sleep(RECORD_S)
         self._dispatcher.delayed(job.service)
-        self.metrics.ended(job.service, state, time.time() - began)
+        self.metrics.ended(job.service, state, time.time() - start.began)
         facts = {"job": job.id, "service": job.service, "key": job.key, "state": str(state), "exit_code": ended.code}
         log.warning("job %s is %s: %s", job.id, state, reason, extra=facts)
 
@@ -322,6 +334,34 @@ class Engine:
         """`warm` where the script is ours, byte for byte, and the FDL does not ask for `process`."""
         ours = deployed.service.script == self._function_script and "DIOSCAR_FUNCTION" in deployed.variables
         return self._warm if ours and deployed.settings.executor != "process" else self._process
+
+
+class _Start:
+    """When an attempt began. That is recorded while it runs; with its end, where that comes at once.
+
+    Nobody has time to see a state of a hundredth of a second, and recording it costs as much as the end does.
+    """
+
+    def __init__(self, tell: Callable[[float], None]) -> None:
+        self._tell = tell
+        self._timer: asyncio.TimerHandle | None = None
+        self._begun = self._told = False
+        self.began = time.time()
+
+    def begin(self, now: float) -> None:
+        """The attempt begins."""
+        self.began, self._begun = now, True
+        self._timer = asyncio.get_running_loop().call_later(TOLD_S, self._due)
+
+    def untold(self) -> float | None:
+        """When it began, if that has not been recorded; from now on that is the caller's."""
+        if self._timer is not None:
+            self._timer.cancel()
+        return self.began if self._begun and not self._told else None
+
+    def _due(self) -> None:
+        self._told = True
+        self._tell(self.began)
 
 
 async def understand(body: bytes) -> StorageEvent | Payload:

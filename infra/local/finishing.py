@@ -33,11 +33,17 @@ class Finisher:
         self.emitting = ""
 
     async def succeed(
-        self, deployed: Deployed, job: Job, workspace: Workspace, ended: Ended, trace: Mapping[str, str]
+        self,
+        deployed: Deployed,
+        job: Job,
+        workspace: Workspace,
+        ended: Ended,
+        trace: Mapping[str, str],
+        began: float | None = None,
     ) -> int:
         """Store what the run made, all of it with everything that follows from it, or nothing; returns its bytes.
 
-        `trace` is metadata for every object.
+        `trace` is metadata for every object; `began` the time of the attempt's start, where nothing tells it yet.
 
         Raises InputError where a forward cannot be delivered, or where there are too many files.
         """
@@ -83,7 +89,7 @@ class Finisher:
                         origin=origin,
                     )
                     rows.append(OutputRow(bucket, key, stored.size, stored.sha256))
-                jobs.succeed(connection, job, rows, ended.run_key)
+                jobs.succeed(connection, job, rows, ended.run_key, printed=ended.printed, began=began)
                 self._store.unpin(connection, job.id)
                 return True
             finally:
@@ -105,12 +111,16 @@ class Finisher:
         for blob in blobs.values():
             self._store.blobs.discard(blob)
 
-    async def fail(self, job: Job, ended: Ended, reason: str, *, counted: bool = True) -> State:
-        """Record how an attempt ended; returns the job's new state."""
+    async def fail(
+        self, job: Job, ended: Ended, reason: str, *, counted: bool = True, began: float | None = None
+    ) -> State:
+        """Record how an attempt ended, and its start (`began`) where that is not yet; returns the job's new state."""
 
         def work(connection: sqlite3.Connection) -> State:
             if not jobs.is_open(connection, job):
                 return State.CANCELLED
+            if began is not None:
+                jobs.start(connection, job, began)
             if ended.code == Exit.AGAIN or not counted:
                 jobs.again(connection, job, ended.code, reason, jobs.AGAIN_S if counted else CLUSTER_PAUSE_S)
                 return State.PENDING

@@ -6,6 +6,7 @@ service and one key run in the order of their events.
 
 import json
 import random
+import secrets
 import sqlite3
 import time
 import uuid
@@ -33,7 +34,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     exit_code INTEGER,
     reason TEXT NOT NULL DEFAULT '',
     run_key TEXT NOT NULL DEFAULT '',
-    pinned TEXT
+    pinned TEXT,
+    printed TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX IF NOT EXISTS jobs_open ON jobs (service, seq) WHERE state IN ('Pending', 'Running', 'Retrying');
 CREATE INDEX IF NOT EXISTS jobs_ready ON jobs (service, seq)
@@ -155,7 +157,7 @@ def add(
     """Queue an invocation of `service` with the event or payload `body`."""
     now = time.time()
     name = service if len(service) < 25 else service[:16]  # OSCAR's rule: the name must fit a Kubernetes label
-    job_id = f"{name}-{uuid.uuid4()}"
+    job_id = f"{name}-{_uuid(now)}"
     row = connection.execute(
         f"INSERT INTO jobs (id, service, bucket, key, object, body, parent, state, max_attempts, created)"  # noqa: S608 - our own column names
         f" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING {COLUMNS}",
@@ -166,9 +168,9 @@ def add(
     return job
 
 
-def start(connection: sqlite3.Connection, job: Job) -> None:
-    """An attempt begins, unless the job has been cancelled meanwhile."""
-    now = time.time()
+def start(connection: sqlite3.Connection, job: Job, began: float | None = None) -> None:
+    """An attempt begins, or began, unless the job has been cancelled meanwhile."""
+    now = began or time.time()
     begun = connection.execute(
         "UPDATE jobs SET state = ?, attempt = attempt + 1, started = ?, not_before = 0"
         " WHERE seq = ? AND state IN ('Pending', 'Running', 'Retrying')",
@@ -178,14 +180,33 @@ def start(connection: sqlite3.Connection, job: Job) -> None:
         _note(connection, job.seq, State.RUNNING, job.attempt + 1, now=now)
 
 
-def succeed(connection: sqlite3.Connection, job: Job, outputs: Iterable[OutputRow], run_key: str) -> None:
-    """The end of a job, in the transaction that stores its outputs."""
-    connection.execute("UPDATE jobs SET run_key = ? WHERE seq = ?", (run_key, job.seq))
+def succeed(
+    connection: sqlite3.Connection,
+    job: Job,
+    outputs: Iterable[OutputRow],
+    run_key: str,
+    *,
+    printed: str = "",
+    began: float | None = None,
+) -> None:
+    """The end of a job, in the transaction that stores its outputs.
+
+    `printed` is what has no log file; `began` tells when the attempt did, where that has not been recorded.
+    """
+    now = time.time()
+    attempt = job.attempt + 1
+    connection.execute(
+        "UPDATE jobs SET state = ?, attempt = ?, started = coalesce(?, started), finished = ?, not_before = 0,"
+        " exit_code = 0, reason = '', run_key = ?, printed = printed || ? WHERE seq = ?",
+        (State.SUCCEEDED, attempt, began, now, run_key, printed, job.seq),
+    )
     connection.executemany(
         "INSERT INTO job_outputs VALUES (?, ?, ?, ?, ?)",
         [(job.seq, out.bucket, out.key, out.size, out.sha256) for out in outputs],
     )
-    _end(connection, job, State.SUCCEEDED, 0, "")
+    if began is not None:
+        _note(connection, job.seq, State.RUNNING, attempt, now=began)
+    _note(connection, job.seq, State.SUCCEEDED, attempt, now=now)
 
 
 def again(connection: sqlite3.Connection, job: Job, exit_code: int, reason: str, pause_s: float = AGAIN_S) -> None:
@@ -219,8 +240,8 @@ def fail(connection: sqlite3.Connection, job: Job, exit_code: int, reason: str, 
         return State.DEAD
     pause = min(BACKOFF_S * 2 ** (attempt - 1), BACKOFF_MOST_S) * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
     connection.execute(
-        "UPDATE jobs SET state = ?, not_before = ?, exit_code = ?, reason = ? WHERE seq = ?",
-        (State.RETRYING, now + pause, exit_code, reason, job.seq),
+        "UPDATE jobs SET state = ?, attempt = ?, not_before = ?, exit_code = ?, reason = ? WHERE seq = ?",
+        (State.RETRYING, attempt, now + pause, exit_code, reason, job.seq),
     )
     _note(connection, job.seq, State.RETRYING, attempt, f"in {pause:.1f} s", now=now)
     return State.RETRYING
@@ -298,6 +319,12 @@ def body(connection: sqlite3.Connection, job: Job) -> bytes:
     return bytes(connection.execute("SELECT body FROM jobs WHERE seq = ?", (job.seq,)).fetchone()[0])
 
 
+def printed(connection: sqlite3.Connection, job: Job) -> str:
+    """What a job printed that has no log file; what the file holds came after it."""
+    row = connection.execute("SELECT printed FROM jobs WHERE seq = ?", (job.seq,)).fetchone()
+    return str(row[0]) if row else ""
+
+
 def revive(connection: sqlite3.Connection, job: Job, object_id: int | None, pinned: str | None) -> bool:
     """Put a job that has ended back into the queue, its attempts counted anew; whether it had ended."""
     rows = connection.execute(
@@ -362,6 +389,12 @@ def _end(connection: sqlite3.Connection, job: Job, state: State, exit_code: int 
         (state, now, exit_code, reason, job.seq),
     ).fetchone()
     _note(connection, job.seq, state, row["attempt"] if row else job.attempt, reason, now=now)
+
+
+def _uuid(now: float) -> uuid.UUID:
+    """A version 7 UUID (RFC 9562): as random as anybody needs, and in the order of time, as an index likes it."""
+    milliseconds, chance = int(now * 1000) & (1 << 48) - 1, secrets.randbits(74)
+    return uuid.UUID(int=milliseconds << 80 | 7 << 76 | chance >> 62 << 64 | 0b10 << 62 | chance & (1 << 62) - 1)
 
 
 def _note(

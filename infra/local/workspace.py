@@ -23,6 +23,8 @@ ROOM = 256 << 20
 """Bytes of memory that must be free for a workspace in it."""
 ROOM_HOLDS_S = 0.5
 """How long a look at what is free holds: runs that stand in memory are small, and `ROOM` is many of them."""
+QUICK_S = 0.1
+"""A service whose last run took no longer is expected to be as quick again."""
 MARK = "DIOSCAR_CLUSTER"
 """Set, to the data folder, in every process that a cluster starts: so a restarted cluster finds what it left behind."""
 
@@ -34,15 +36,21 @@ ATTEMPT = "[dioscar: attempt "
 class Workspace:
     """A run's own folders; `job_variables` is what this run adds to the environment of its service.
 
-    While `content` is there, the folders are not: the input may travel to whoever runs it without a file.
+    While `content` is there, the folders are not: the input may travel to whoever runs it without a file. So may what a
+    `quiet` run prints: it is a call, of which nobody keeps that, or expected to print little and to end soon.
     """
 
     folder: Path
     log: Path
     job_variables: Mapping[str, str] = field(default_factory=dict)
     in_memory: bool = False
-    is_call: bool = False
+    quiet: bool = False
     content: bytes | None = field(default=None, repr=False)
+
+    @property
+    def is_call(self) -> bool:
+        """Whether it is of a synchronous call, whose log goes with it."""
+        return self.log.parent == self.folder
 
     @property
     def received(self) -> Path:
@@ -114,6 +122,7 @@ class Scratch:
         self._usable = os.access(memory, os.W_OK)
         self._room = (False, float("-inf"))
         self._largest: dict[str, int] = {}
+        self._quick: set[str] = set()
 
     def clear(self) -> None:
         """Remove what an earlier process left, and start anew."""
@@ -126,19 +135,25 @@ class Scratch:
         shutil.rmtree(self._memory, ignore_errors=True)
 
     def workspace(self, service: str, name: str, log: Path | None, size: int) -> Workspace:
-        """A workspace for a run whose input has `size` bytes; without a `log`, it stands inside."""
+        """A workspace for a run whose input has `size` bytes; without a `log`, of a call."""
         small = max(size, self._largest.get(service, SMALL + 1)) <= SMALL
         in_memory = small and self._usable and self._has_room()
         folder = (self._memory if in_memory else self._disk) / name
-        return Workspace(folder, log or folder / "log", in_memory=in_memory, is_call=log is None)
+        quiet = log is None or (service in self._quick and not log.exists())
+        return Workspace(folder, log or folder / "log", in_memory=in_memory, quiet=quiet)
 
-    def learn(self, service: str, size: int | None) -> None:
+    def learn(self, service: str, size: int | None, seconds: float = 0.0) -> None:
         """A run of `service` left `size` bytes; None: it failed, and the next one had better have all the room."""
+        if size is None or seconds > QUICK_S:
+            self._quick.discard(service)
+        else:
+            self._quick.add(service)
         self._largest[service] = SMALL + 1 if size is None else max(size, self._largest.get(service, 0))
 
     def forget(self, service: str) -> None:
         """The service has changed: what its runs left says nothing any more."""
         self._largest.pop(service, None)
+        self._quick.discard(service)
 
     def _has_room(self) -> bool:
         now = time.monotonic()

@@ -257,7 +257,7 @@ def _named_source(invocation: Invocation, made: Path) -> Path:
 
 def _outputs(folder: Path, most: int | None) -> list[Produced]:
     """What the function wrote, in the order of the paths; small files with their data, up to `TRAVELS` together."""
-    outputs = []
+    outputs: list[Produced] = []
     room = TRAVELS
     for path, name in _files(str(folder), ""):
         if len(outputs) == most:

@@ -2,7 +2,7 @@
 
 Started with one end of a socket pair (`--fd N`); speaks the frames of `wire`. Each request is
 `{"environ": {...}, "log": PATH | null, "folder": PATH | null}` (the job's own variables, on top of those of the
-process; no log for a synchronous call); each reply is the outcome.
+process; without a log, what is printed goes where the process's own output goes); each reply is the outcome.
 
 With a `folder`, the frame's body is the input: the worker makes the folder, writes the input to INPUT_FILE_PATH, and
 sends the outputs back in the frame (`files`: paths and sizes), the folder removed; or leaves it, where they are large
@@ -22,18 +22,16 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any
 
 from layers.runtime import function as functions
 from layers.runtime import parcels, wire
 from layers.runtime.adapter import outcome_as_json, run_from_environment
-from layers.runtime.contract import Exit, InputError
+from layers.runtime.contract import InputError
 
 PR_SET_CHILD_SUBREAPER = 36
-PRINTED = 4096
-"""Bytes of its output's end that are told of a failed call."""
 
 
 def main() -> int:
@@ -60,84 +58,58 @@ def main() -> int:
     served = False
     with channel, channel.makefile("rb") as stream:
         channel.sendall(wire.pack({"ready": True}))
-        output = _Output()
         while (frame := wire.read(stream)) is not None:
             if served and (sources is None or sources.changed()):
                 channel.sendall(wire.pack({"stale": True}))
                 return 0
             stopping.clear()
             busy.set()
-            channel.sendall(_serve(own, *frame, output, stopping))
+            channel.sendall(_serve(own, *frame, stopping))
             served = True
             busy.clear()
     return 0
 
 
-class _Output:
-    """Where the standard output and error go, as file descriptors, so that C libraries' go along.
-
-    A job's go to its log. Nobody keeps those of a synchronous call: they go to memory, like what is said between runs,
-    and their end is told only of a call that failed.
-    """
-
-    def __init__(self) -> None:
-        self._memory = os.memfd_create("output")
-        self._apply(self._memory)
-
-    def to(self, log: str | None) -> None:
-        """A run begins."""
-        if log is None:
-            self._apply(self._memory)
-            self.printed()
-            return
-        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self._apply(file)
-        os.close(file)
-
-    def end(self, log: str | None) -> None:
-        """The run has ended."""
+@contextlib.contextmanager
+def _output_to(log: str | None) -> Iterator[None]:
+    """Within it, what is printed goes to `log`, at the level of file descriptors, so that C libraries' goes along."""
+    if log is None:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        return
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    saved = os.dup(1), os.dup(2)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+    try:
+        yield
+    finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        if log is not None:
-            self._apply(self._memory)
-
-    def printed(self) -> str:
-        """The end of what has gone to memory, which is emptied."""
-        size = os.lseek(self._memory, 0, os.SEEK_CUR)
-        if not size:
-            return ""
-        tail = os.pread(self._memory, PRINTED, max(0, size - PRINTED))
-        os.ftruncate(self._memory, 0)
-        os.lseek(self._memory, 0, os.SEEK_SET)
-        return tail.decode(errors="replace")
-
-    def _apply(self, file: int) -> None:
-        os.dup2(file, 1)
-        os.dup2(file, 2)
+        for number, copy in zip((1, 2), saved, strict=True):
+            os.dup2(copy, number)
+            os.close(copy)
 
 
-def _serve(
-    own: Mapping[str, str], request: dict[str, Any], body: bytes, output: _Output, stopping: threading.Event
-) -> bytes:
+def _serve(own: Mapping[str, str], request: dict[str, Any], body: bytes, stopping: threading.Event) -> bytes:
     """Run one invocation; returns the frame that answers it."""
     environ = {**own, **request["environ"]}
-    folder, log = request["folder"], request["log"]
+    folder = request["folder"]
     if folder:
         try:
             parcels.unpack(folder, environ, body)
         except OSError as error:
             return wire.pack({"errno": error.errno, "strerror": f"{folder}: {error.strerror}"})
     tempfile.tempdir = environ.get("TMPDIR")
-    output.to(log)
-    try:
+    with _output_to(request["log"]):
         outcome = run_from_environment(environ, stopping, body if folder else None)
-    finally:
-        output.end(log)
     reply = outcome_as_json(outcome)
     reply["left_running"] = _left_running()
     reply["peak_rss_bytes"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if outcome.code != Exit.DONE and log is None:
-        reply["printed"] = output.printed()
     if not folder:
         return wire.pack({**reply, "files": None})
     contents = [one.data for one in outcome.outputs if one.data is not None]

@@ -49,7 +49,8 @@ class LogRoutes:
             return empty(404)
         stamped = request.query_params.get("timestamps", "").lower() in ("true", "1")
         stamp = f"{_rfc3339(job.started or job.created, 'microseconds')} ".encode() if stamped else b""
-        return StreamingResponse(_pieces(self._engine.log_path(job), stamp), media_type="text/plain")
+        pieces = _stamped(_pieces(self._engine.printed(job), self._engine.log_path(job)), stamp)
+        return StreamingResponse(pieces, media_type="text/plain")
 
     async def delete(self, request: Request) -> Response:
         """Forget one job."""
@@ -109,18 +110,27 @@ def _unlink(paths: Sequence[Path]) -> None:
         path.unlink(missing_ok=True)
 
 
-async def _pieces(path: Path, stamp: bytes) -> AsyncIterator[bytes]:
-    """A log, a megabyte at a time, `stamp` before each line."""
+async def _pieces(printed: bytes, path: Path) -> AsyncIterator[bytes]:
+    """A log, a megabyte at a time: what has no file, then the file."""
+    if printed:
+        yield printed
     try:
         stream = await asyncio.to_thread(path.open, "rb")
     except FileNotFoundError:
         return
     with stream:
-        at_start = bool(stamp)
         while chunk := await asyncio.to_thread(stream.read, PIECE):
-            if stamp:
-                ends = chunk.endswith(b"\n")
-                body = (chunk[:-1] if ends else chunk).replace(b"\n", b"\n" + stamp)
-                chunk = (stamp if at_start else b"") + body + (b"\n" if ends else b"")
-                at_start = ends
+            yield chunk
+
+
+async def _stamped(pieces: AsyncIterator[bytes], stamp: bytes) -> AsyncIterator[bytes]:
+    """The same, with `stamp` before each line."""
+    at_start = True
+    async for chunk in pieces:
+        if stamp:
+            ends = chunk.endswith(b"\n")
+            body = (chunk[:-1] if ends else chunk).replace(b"\n", b"\n" + stamp)
+            yield (stamp if at_start else b"") + body + (b"\n" if ends else b"")
+            at_start = ends
+        else:
             yield chunk

@@ -141,7 +141,11 @@ class OwnRoutes:
         while True:
             now = jobs.get(self._engine.database.read, job.id)
             ended = now is None or now.state not in OPEN
-            chunk = await asyncio.to_thread(_read_from, path, offset)
+            printed = self._engine.printed(job)
+            if offset < len(printed):
+                chunk = printed[offset:]
+            else:
+                chunk = await asyncio.to_thread(_read_from, path, offset - len(printed))
             offset += len(chunk)
             if chunk:
                 yield chunk

@@ -6,6 +6,7 @@ grown past its limit, or a time without work.
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from io import FileIO
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,9 +26,12 @@ from infra.local.services import Deployed
 from infra.local.workspace import Workspace, service_environment
 from layers.runtime.contract import Exit
 from layers.runtime.wire import Assembler, Frame, pack
-from layers.runtime.worker import PRINTED
 
 IDLE_S = 300.0
+PRINTED = 4096
+"""Bytes of its output's end that a failed call tells."""
+KEPT = 8192
+"""Bytes that a job prints up to which they are kept in its row instead of a log."""
 PATIENCE_S = 0.02
 """How long a run waits for a worker that is busy, before one more is started."""
 CORES = max(2, os.cpu_count() or 1)
@@ -95,12 +100,26 @@ class Worker:
     process: asyncio.subprocess.Process
     channel: Channel
     mark: str
+    output: FileIO
     served: int = 0
     idle_since: float = field(default_factory=time.monotonic)
 
-    def log_of(self, workspace: Workspace) -> Path:
-        """Where the output of a run goes: the file of a job, the worker's memory for a call."""
-        return Path(f"/proc/{self.process.pid}/fd/1") if workspace.is_call else workspace.log
+    def printed(self) -> bytes:
+        """What it has printed that went to no log; forgotten here."""
+        data = self.peek()
+        if data:
+            os.ftruncate(self.output.fileno(), 0)
+        return data
+
+    def peek(self) -> bytes:
+        """What it has printed that went to no log."""
+        size = os.fstat(self.output.fileno()).st_size
+        return os.pread(self.output.fileno(), size, 0) if size else b""
+
+    @property
+    def memory(self) -> Path:
+        """The file, in memory, of what goes to no log."""
+        return Path(f"/proc/self/fd/{self.output.fileno()}")
 
     def retire(self) -> None:
         """End the worker, and whatever it started, at once."""
@@ -115,6 +134,7 @@ class WarmExecutor:
         self._data = data
         self._limits = limits
         self._idle: dict[Key, list[Worker]] = {}
+        self._serving: dict[Path, Worker] = {}
         self._busy: Counter[Key] = Counter()
         self._starting: Counter[Key] = Counter()
         self._waiting: dict[Key, deque[asyncio.Future[Worker | None]]] = {}
@@ -126,7 +146,6 @@ class WarmExecutor:
         """Serve the run on an idle worker of this service, or on a new one where there is none or its code is stale."""
         key = (deployed.name, deployed.token, deployed.revision)
         forgotten = self._forgotten.get(deployed.name, 0)
-        memory = deployed.memory
         worker: Worker | None = None
         keep = False
         self._busy[key] += 1
@@ -134,32 +153,27 @@ class WarmExecutor:
             idle = self._idle.get(key)
             found = idle.pop() if idle else await self._hire(key, deployed, workspace, timeout_s)
             if isinstance(found, Ended):
-                printed = "" if workspace.content is None else workspace.log.read_text(errors="replace")[-PRINTED:]
-                return replace(found, printed=printed)
+                return found
             worker = found
-            carried = workspace.content is not None
-            request = {
-                "environ": workspace.job_variables,
-                "log": None if workspace.is_call else str(workspace.log),
-                "folder": str(workspace.folder) if carried else None,
-            }
-            asked = worker.channel.ask(request, workspace.content or b"")
-            with self._limits.watch(worker.process.pid, memory, worker.log_of(workspace)) as watch:
-                frame, in_time = await _in_time(asked, timeout_s, worker.process.pid)
-            if not in_time:
-                return timed_out(timeout_s)
+            self._serving[workspace.log] = worker
+            frame, why = await self._ask(worker, deployed, workspace, timeout_s)
             if frame is None:
-                return watch.ended() or await _death(worker)
+                return _settled(worker, workspace, why)
             reply, body = frame
             if reply.get("stale"):
                 return await self.run(deployed, workspace, timeout_s=timeout_s)
             worker.served += 1
             if "errno" in reply:
                 raise OSError(reply["errno"], reply["strerror"])
-            fit = reply["peak_rss_bytes"] < max(2 * memory, 2**29) and not reply.get("left_running")
+            fit = reply["peak_rss_bytes"] < max(2 * deployed.memory, 2**29) and not reply.get("left_running")
             keep = reply["code"] in HEALTHY and fit
-            return _ended(reply, body)
+            return _settled(worker, workspace, _ended(reply, body))
+        except asyncio.CancelledError:
+            if worker is not None:
+                _settled(worker, workspace, Ended(Exit.FAILED))
+            raise
         finally:
+            self._serving.pop(workspace.log, None)
             self._busy[key] -= 1
             if not self._busy[key]:
                 del self._busy[key]
@@ -167,6 +181,30 @@ class WarmExecutor:
                 self._release(key, worker)
             elif worker is not None:
                 await self._retire(worker)
+
+    async def _ask(
+        self, worker: Worker, deployed: Deployed, workspace: Workspace, timeout_s: float | None
+    ) -> tuple[Frame | None, Ended]:
+        """The worker's answer; None where it gave none, and why."""
+        request = {
+            "environ": workspace.job_variables,
+            "log": None if workspace.quiet else str(workspace.log),
+            "folder": None if workspace.content is None else str(workspace.folder),
+        }
+        asked = worker.channel.ask(request, workspace.content or b"")
+        output = worker.memory if workspace.quiet else workspace.log
+        with self._limits.watch(worker.process.pid, deployed.memory, output) as watch:
+            frame, in_time = await _in_time(asked, timeout_s, worker.process.pid)
+        if not in_time:
+            return None, timed_out(timeout_s)
+        if frame is None:
+            return None, watch.ended() or await _death(worker)
+        return frame, Ended(Exit.DONE)
+
+    def printed(self, log: Path) -> bytes | None:
+        """What the run that has this log has printed so far, where that is in no file; None: there is no such run."""
+        worker = self._serving.get(log)
+        return None if worker is None else worker.peek()
 
     async def _hire(
         self, key: Key, deployed: Deployed, workspace: Workspace, timeout_s: float | None
@@ -220,6 +258,7 @@ class WarmExecutor:
             for worker in self._idle.pop(key):
                 worker.retire()
                 self._limits.forget(worker.mark)
+                worker.output.close()
 
     def summary(self) -> list[dict[str, Any]]:
         """The idle workers, for people to see."""
@@ -243,9 +282,9 @@ class WarmExecutor:
         ours, theirs = socket.socketpair()
         folder = self._data / "run"
         folder.mkdir(parents=True, exist_ok=True)
-        if not workspace.log.parent.is_dir():
-            workspace.log.parent.mkdir(mode=0o700, parents=True)
-        with theirs, workspace.log.open("ab") as log:
+        output = FileIO(os.memfd_create("output", os.MFD_CLOEXEC), "r+")
+        fcntl.fcntl(output, fcntl.F_SETFL, os.O_APPEND)
+        with theirs:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-P",
@@ -256,26 +295,30 @@ class WarmExecutor:
                 cwd=folder,
                 env={**service_environment(deployed, self._data), PROCESS: mark},
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=output,
+                stderr=output,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
         _, channel = await asyncio.get_running_loop().create_connection(Channel, sock=ours)
-        worker = Worker(process, channel, mark)
+        worker = Worker(process, channel, mark, output)
         last_in_line(process.pid)
         self._burials.add(burial := asyncio.create_task(_bury(worker)))
         burial.add_done_callback(self._burials.discard)
         try:
-            with self._limits.watch(process.pid, memory, workspace.log) as watch:
+            with self._limits.watch(process.pid, memory, worker.memory) as watch:
                 ready, in_time = await _in_time(channel.answer(), timeout_s, process.pid)
         except BaseException:
             await self._retire(worker)
             raise
         if ready is None or not in_time:
-            await self._retire(worker)
             did_not_start = Ended(1, "WorkerError", "the worker did not start; its output is in the log")
-            return timed_out(timeout_s) if not in_time else watch.ended() or did_not_start
+            why = timed_out(timeout_s) if not in_time else watch.ended() or did_not_start
+            why = _settled(worker, workspace, why)
+            await self._retire(worker)
+            return why
+        if not workspace.quiet:
+            _append(workspace.log, worker.printed())
         return worker
 
     async def _retire(self, worker: Worker) -> None:
@@ -283,6 +326,7 @@ class WarmExecutor:
         with contextlib.suppress(Exception):
             await worker.process.wait()
         self._limits.forget(worker.mark)
+        worker.output.close()
 
     async def _reap(self) -> None:
         while True:
@@ -294,6 +338,31 @@ class WarmExecutor:
                         await self._retire(worker)
                 if not workers:
                     del self._idle[key]
+
+
+def _settled(worker: Worker, workspace: Workspace, ended: Ended) -> Ended:
+    """Find a place for what a run has printed to memory: the job's row, or its log; a call that failed tells it."""
+    if not workspace.quiet and not worker.served:
+        _append(workspace.log, worker.printed())
+    if not workspace.quiet:
+        return ended
+    data = worker.printed()
+    if workspace.is_call:
+        return ended if ended.code == Exit.DONE else replace(ended, printed=_text(data[-PRINTED:]))
+    if ended.code == Exit.DONE and len(data) <= KEPT:
+        return replace(ended, printed=_text(data))
+    _append(workspace.log, data)
+    return ended
+
+
+def _append(log: Path, data: bytes) -> None:
+    if data:
+        with log.open("ab") as stream:
+            stream.write(data)
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")
 
 
 def _give_up(free: "asyncio.Future[Worker | None]") -> None:
@@ -353,6 +422,4 @@ def _ended(reply: dict[str, Any], body: bytes) -> Ended:
         for name, size in reply["files"]:
             files[name] = body[at : at + size]
             at += size
-    return Ended(
-        reply["code"], reply["error"], reply["message"], reply["run_key"], files, printed=reply.get("printed", "")
-    )
+    return Ended(reply["code"], reply["error"], reply["message"], reply["run_key"], files)
