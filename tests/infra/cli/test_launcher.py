@@ -68,7 +68,10 @@ def test_extras_come_when_a_command_needs_them_and_stay(clone: Path) -> None:
 def test_the_list_of_benchmarks_needs_nothing_that_they_need(clone: Path) -> None:
     run(clone, "bench")
     run(clone, "bench", "--help")
+    run(clone, "bench", "latencyy")
     assert [line.rpartition("[")[2] for line in installed(clone)] == ["pulsar]"]
+    (clone / "tests/benchmarks").mkdir(parents=True)
+    (clone / "tests/benchmarks/latency.py").touch()
     run(clone, "bench", "latency")
     assert [line.rpartition("[")[2] for line in installed(clone)] == ["pulsar]", "pulsar,test,train]"]
 
