@@ -82,7 +82,7 @@ class Blobs:
         with self.open(blob) as source:
             async with self.writer(digests) as writer:
                 async for block in blocks(source, start, end):
-                    await writer.write(block)
+                    await writer.write(bytes(block))
                 return await writer.finish()
 
     async def materialise(self, blob: Blob, target: Path) -> None:
@@ -205,14 +205,14 @@ class Blobs:
 
 
 class BlobWriter:
-    """A `Spill` for the event loop: one block is hashed and written by a thread while the next one arrives."""
+    """A `Spill` for the event loop: one block is hashed and written by two threads while the next one arrives."""
 
     def __init__(self, spill: Spill, pool: ThreadPoolExecutor) -> None:
         self._spill = spill
         self._pool = pool
         self._pending: list[bytes] = []
         self._held = 0
-        self._running: Future[None] | None = None
+        self._running: list[Future[None]] = []
         self.size = 0
 
     async def write(self, data: bytes) -> None:
@@ -239,12 +239,11 @@ class BlobWriter:
 
     async def __aexit__(self, *_: object) -> None:
         """Leave nothing of a blob that was not finished."""
-        if self._running is None and self._spill.in_memory:
+        if not self._running and self._spill.in_memory:
             return
 
-        def abandon(running: Future[None] | None) -> None:
-            if running is not None:
-                wait([running])  # the pool is first in, first out: it is under way
+        def abandon(running: list[Future[None]]) -> None:
+            wait(running)  # the pool is first in, first out: they are under way
             self._spill.abandon()
 
         self._pool.submit(abandon, self._running)
@@ -252,37 +251,28 @@ class BlobWriter:
     async def _flush(self) -> None:
         if not self._pending:
             return
-        data = b"".join(self._pending)
-        self._pending, self._held = [], 0
+        pending, self._pending, self._held = self._pending, [], 0
         await self._settle()
-        self._running = self._pool.submit(self._spill.absorb, data)
+        self._running = [self._pool.submit(step) for step in self._spill.steps(pending)]
 
     async def _settle(self) -> None:
-        if self._running is not None:
-            await _outcome(self._running)
-            self._running = None
+        while self._running:
+            await _outcome(self._running[-1])
+            self._running.pop()
 
 
-async def blocks(content: Content, start: int, end: int, size: int = BLOCK) -> AsyncGenerator[bytes, None]:
-    """The bytes from `start` up to `end`, a block at a time; the next one is read while this one is used."""
-    if content.data is not None:
-        yield content.data[start:end]
-        return
-    ahead: asyncio.Task[bytes] | None = None
-    try:
-        position = start
-        while position < end:
-            block = await (ahead or content.read(position, min(size, end - position)))
-            ahead = None
-            if not block:
-                raise OSError(errno.EIO, "a blob is shorter than its row says")
-            position += len(block)
-            if position < end:
-                ahead = asyncio.ensure_future(content.read(position, min(size, end - position)))
-            yield block
-    finally:
-        if ahead is not None:
-            await asyncio.wait([ahead])
+async def blocks(content: Content, start: int, end: int) -> AsyncGenerator[bytes | bytearray, None]:
+    """The bytes from `start` up to `end`, a block at a time; a thread is asked only for what is not in memory."""
+    position = start
+    while position < end:
+        count = min(BLOCK, end - position)
+        block = content.ready(position, count) or await content.read(position, count)
+        if not block:
+            raise OSError(errno.EIO, "a blob is shorter than its row says")
+        position += len(block)
+        yield block
+        if position < end:
+            await asyncio.sleep(0)  # nothing above may have waited, and others have their turn
 
 
 async def _outcome(future: "Future[T]") -> T:

@@ -26,6 +26,7 @@ from infra.local.engine import Engine
 from infra.local.expiry import Expiry, ages_of
 from infra.local.external.link import Link, WrongStore, claim
 from infra.local.logs import Format, configure
+from infra.local.memory import keep_freed
 from infra.local.objects import ObjectStore
 from infra.local.s3.app import S3App
 from infra.local.services import Services
@@ -75,6 +76,7 @@ def serve(settings: ClusterSettings, environ: Mapping[str, str] = os.environ) ->
     configure(settings.log_format)
     external = external_store(settings.s3_external, environ)
     sys.setswitchinterval(SWITCH_S)
+    keep_freed()
     try:
         settings.data.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,8 +1,9 @@
-"""HTTP connections that are not waited for without end: uvicorn's, with a limit to how long a request's head takes."""
+"""uvicorn's HTTP connections, with a limit to how long a request's head takes, and large bodies copied less."""
 
 from asyncio import TimerHandle, Transport
 from typing import Any
 
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_S = 60.0
@@ -30,6 +31,16 @@ class Connection(HttpToolsProtocol):
         """A request's head is there; its body is its reader's business."""
         self._wait_no_more()
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Some of a body; where none waits before it, it is handed on as it is, which spares two copies of it all."""
+        if self.cycle.body or self.cycle.response_complete:
+            super().on_body(body)
+            return
+        self.cycle.body = body  # type: ignore[assignment] # it is only read, and replaced, from here on
+        if len(body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        self.cycle.message_event.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone, or was cut off."""

@@ -5,10 +5,11 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import md5, sha256
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +17,9 @@ from typing import Protocol
 INLINE = 64 * 1024
 """Contents up to this size are stored in the database: one fsync, shared with their row, instead of three."""
 BLOCK = 1 << 20
+SYNC = 16 << 20
+"""Bytes after which an upload is sent on to the disk while its MD5 goes on, so that little is left for its end."""
+NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None)
 FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -90,6 +94,7 @@ class Spill:
         self._number = 0
         self._descriptor = -1
         self._data = b""
+        self._synced = 0
         self.size = 0
 
     def absorb(self, data: bytes) -> None:
@@ -98,11 +103,39 @@ class Spill:
             digest.update(data)
         self.size += len(data)
         if self.in_memory:
-            self._data += data
             if self.size <= INLINE:
+                self._data += data
                 return
-            self._number, self._descriptor = self._folder.create()
-            data, self._data = self._data, b""
+            self._spill()
+        write_all(self._descriptor, data)
+
+    def steps(self, blocks: Sequence[bytes]) -> tuple[Callable[[], None], Callable[[], None]]:
+        """`absorb` for bytes that are too many for memory, as two pieces of work that may go on at the same time.
+
+        The MD5 is one of them: it takes as long as everything else together.
+        """
+        return partial(self._hash, blocks), partial(self._store, blocks)
+
+    def _hash(self, blocks: Sequence[bytes]) -> None:
+        for block in blocks:
+            self._md5.update(block)
+
+    def _store(self, blocks: Sequence[bytes]) -> None:
+        if self.in_memory:
+            self._spill()
+        for block in blocks:
+            for digest in self._digests[1:]:
+                digest.update(block)
+            write_all(self._descriptor, block)
+            self.size += len(block)
+        if self.size - self._synced >= SYNC:
+            os.fdatasync(self._descriptor)
+            self._synced = self.size
+
+    def _spill(self) -> None:
+        """Go on in a file, which begins with what was in memory."""
+        self._number, self._descriptor = self._folder.create()
+        data, self._data = self._data, b""
         write_all(self._descriptor, data)
 
     def finish(self) -> Blob:
@@ -143,6 +176,19 @@ class Content:
         self.data = source if isinstance(source, bytes) else None
         self._descriptor = -1 if isinstance(source, bytes) else os.open(source, os.O_RDONLY | FLAGS)
         self._executor = executor
+
+    def ready(self, start: int, count: int) -> bytes | bytearray:
+        """Of these bytes those that are in memory, where the system can tell; nothing: `read` has to wait for them."""
+        if self.data is not None:
+            return self.data[start : start + count]
+        if NOWAIT is None:
+            return b""
+        block = bytearray(count)
+        try:
+            found = os.preadv(self._descriptor, [block], start, NOWAIT)
+        except OSError:  # not in memory, or a file system that cannot tell: `read` finds out what is wrong
+            return b""
+        return block if found == count else block[:found]
 
     async def read(self, start: int, count: int) -> bytes:
         """Up to `count` bytes from `start`; a file is read by a thread."""

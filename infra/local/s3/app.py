@@ -229,7 +229,7 @@ async def _answer(response: Response, body: Body, send: Send, *, head: bool) -> 
         gone.cancel()
 
 
-async def _contents(response: Response, content: Content) -> AsyncGenerator[bytes, None]:
+async def _contents(response: Response, content: Content) -> AsyncGenerator[bytes | bytearray, None]:
     with content:
         async with aclosing(blocks(content, response.start, response.end)) as found:
             async for block in found:

@@ -75,7 +75,7 @@ class Response:
     content: Content | None = None
     start: int = 0
     end: int = 0
-    stream: AsyncGenerator[bytes, None] | None = None
+    stream: AsyncGenerator[bytes | bytearray, None] | AsyncGenerator[bytes, None] | None = None
 
 
 def xml_response(body: bytes, status: int = 200) -> Response:
