@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from infra.local.migrations import MIGRATIONS, Migration, MigrationError, upgrade
+from infra.local.reserve import Reserve
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
@@ -63,6 +64,8 @@ class Database:
             self._opened = opened.pop_all()
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._hooks: list[Hook] = []
+        self._reserve = Reserve(path.with_name(f"{path.name}.reserve"))
+        self._reserve.take()
         self._closed = False
         self._gate = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="database-writer", daemon=True)
@@ -76,8 +79,10 @@ class Database:
         """
         return self._reader
 
-    async def write(self, work: Work[T]) -> T:
+    async def write(self, work: Work[T], *, frees: bool = False) -> T:
         """Run `work` in a transaction, on the writer's thread; return its result once that is durable.
+
+        What `frees` room may take the last of it, on a disk that is full for everything else.
 
         An exception undoes what this `work` did, and only that, and is raised here. `work` must be quick, must not
         commit, and runs even if who awaits it has been cancelled.
@@ -88,7 +93,7 @@ class Database:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._submit(_Item(work, future, loop))
+        self._submit(_Item(work, future, loop, frees))
         return await future
 
     def write_blocking(self, work: Work[T]) -> T:
@@ -132,6 +137,13 @@ class Database:
                     if following is not None:
                         batch.append(following)
             self._commit(batch)
+            freeing = [item for item in batch if item.frees and isinstance(item.error, DiskFull)]
+            if freeing and self._reserve.give_up():
+                for item in freeing:
+                    item.error = None
+                self._commit(freeing)
+            else:
+                self._reserve.take()
             _answer(batch)
             if last:
                 return
@@ -169,15 +181,16 @@ class Database:
 class _Item:
     """A queued piece of work, and who waits for it."""
 
-    __slots__ = ("error", "future", "hooks", "loop", "result", "work")
+    __slots__ = ("error", "frees", "future", "hooks", "loop", "result", "work")
 
     def __init__(
         self,
         work: Work[Any],
         future: "asyncio.Future[Any] | concurrent.futures.Future[Any]",
         loop: asyncio.AbstractEventLoop | None,
+        frees: bool = False,
     ) -> None:
-        self.work, self.future, self.loop = work, future, loop
+        self.work, self.future, self.loop, self.frees = work, future, loop, frees
         self.result: Any = None
         self.error: BaseException | None = None
         self.hooks: list[Hook] = []
