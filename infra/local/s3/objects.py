@@ -81,7 +81,7 @@ async def delete_object(s3: S3, request: Request) -> Response:
             check_write(request.headers, s3.store.find(connection, request.bucket, request.key))
         s3.store.delete(connection, request.bucket, request.key, origin=request.origin)
 
-    await s3.store.database.write(work)
+    await s3.store.database.write(work, frees=True)
     return Response(204)
 
 
