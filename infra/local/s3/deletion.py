@@ -32,7 +32,7 @@ async def delete_objects(s3: S3, request: Request) -> Response:
     if not 0 < len(asked) <= MOST:
         raise S3Error("MalformedXML", f"A request deletes 1 to {MOST} objects.")
     gone = [one for one in asked if one.version in ("", "null")]
-    await s3.store.database.write(partial(_delete, s3=s3, request=request, asked=gone))
+    await s3.store.database.write(partial(_delete, s3=s3, request=request, asked=gone), frees=True)
     quiet = text(root, "Quiet", "false").strip().lower() == "true"
     deleted = (element("Deleted", tag("Key", one.key)) for one in ([] if quiet else gone))
     refused = (
