@@ -39,7 +39,7 @@ async def head_bucket(s3: S3, request: Request) -> Response:
 async def delete_bucket(s3: S3, request: Request) -> Response:
     """Remove an empty bucket; MinIO's own header removes a full one."""
     force = request.headers.get("x-minio-force-delete", "").lower() == "true"
-    await s3.store.database.write(partial(s3.store.delete_bucket, name=request.bucket, force=force))
+    await s3.store.database.write(partial(s3.store.delete_bucket, name=request.bucket, force=force), frees=True)
     return Response(204)
 
 
