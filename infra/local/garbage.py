@@ -49,7 +49,7 @@ class Collector:
     async def collect(self) -> int:
         """Remove all that can be removed now; returns how many versions were looked at."""
         removed = 0
-        while count := await self._database.write(self._some):
+        while count := await self._database.write(self._some, frees=True):
             removed += count
         return removed
 
@@ -69,7 +69,7 @@ class Collector:
         before = self._clock() - UPLOAD_AGE_S
         count = 0
         for row in self._database.read.execute("SELECT id FROM uploads WHERE initiated < ?", (before,)).fetchall():
-            await self._database.write(partial(self.abort, uploads=[row["id"]]))
+            await self._database.write(partial(self.abort, uploads=[row["id"]]), frees=True)
             count += 1
         return count
 
