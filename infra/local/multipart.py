@@ -286,7 +286,7 @@ class Uploads:
 
     async def abort(self, upload: Upload) -> None:
         """End an upload and remove its parts."""
-        await self._database.write(partial(self._store.garbage.abort, uploads=[upload.id]))
+        await self._database.write(partial(self._store.garbage.abort, uploads=[upload.id]), frees=True)
 
 
 def joined_etag(etags: Sequence[str]) -> str:
