@@ -59,7 +59,7 @@ class LogRoutes:
         def work(connection: sqlite3.Connection) -> Sequence[str]:
             return self._unpinned(connection, [job.id] if job and jobs.delete(connection, job.id) else [])
 
-        if job is None or not await self._engine.database.write(work):
+        if job is None or not await self._engine.database.write(work, frees=True):
             return empty(404)
         await self._clean(job.service, [job.id])
         return empty(204)
@@ -74,7 +74,7 @@ class LogRoutes:
             return self._unpinned(connection, gone)
 
         found = self._engine.services.get(name) is not None
-        while gone := await self._engine.database.write(work):
+        while gone := await self._engine.database.write(work, frees=True):
             found = True
             await self._clean(name, gone)
         return empty(204 if found else 404)
