@@ -48,6 +48,8 @@ RECORD_S = 2.0
 TOLD_S = 0.05
 """How long an attempt may run before the job's row says so."""
 LARGE_BODY = 1 << 20
+LEAST_ROOM = 16 << 20
+"""Bytes that must be free on the disk for a failure to be the run's own."""
 TAIL = 4000
 """Bytes of a log's end in which its last lines are looked for."""
 PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
@@ -286,13 +288,19 @@ class Engine:
                 await self.forget_checkpoint(job.id)
                 self.metrics.ended(job.service, State.SUCCEEDED, time.time() - began)
             else:
-                await self._failed(job, ended, _reason(ended, workspace), start)
+                reason = _reason(ended, workspace)
+                counted = ended.code == Exit.BAD_INPUT or has_room(self._data)
+                if not counted:
+                    reason = f"{reason} (the disk is full; it runs again, uncounted, until there is room)"
+                await self._failed(job, ended, reason, start, counted=counted)
         except InputError as error:
             await self._failed(job, Ended(Exit.BAD_INPUT, "InputError", str(error)), f"InputError: {error}", start)
         except (OSError, DatabaseError) as error:
             ended = Ended(Exit.FAILED, type(error).__name__, str(error))
             passing = isinstance(error, DatabaseError) or error.errno in PASSING
             reason = f"the cluster could not stage or store it: {error}"
+            if workspace is not None:
+                await workspace.remove()  # before its end is recorded, which may need the room
             await self._failed(job, ended, reason, start, counted=not passing)
         except Exception as error:  # a defect of the engine's is a failed attempt, not a job that nobody ends
             log.exception("job %s", job.id)
@@ -312,12 +320,15 @@ class Engine:
         """Record how an attempt failed; where that cannot be written, wait until it can: the run is not repeated."""
         self._scratch.learn(job.service, None)
         untold = start.untold()
+        told = False
         while True:
             try:
                 state = await self._finisher.fail(job, ended, reason, counted=counted, began=untold)
                 break
             except DatabaseError as error:
-                log.error("job %s: its end cannot be recorded: %s", job.id, error)
+                if not told:
+                    log.error("job %s: its end cannot be recorded, and waits until it can: %s", job.id, error)
+                told = True
                 await asyncio.sleep(RECORD_S)
         self._dispatcher.delayed(job.service)
         self.metrics.ended(job.service, state, time.time() - start.began)
@@ -367,6 +378,12 @@ class _Start:
 async def understand(body: bytes) -> StorageEvent | Payload:
     """What a body is, decoded off the event loop where it is large. Raises InputError where it is neither."""
     return await asyncio.to_thread(interpret, body) if len(body) > LARGE_BODY else interpret(body)
+
+
+def has_room(data: Path) -> bool:
+    """Whether the disk has room for a run: one that fails on a full disk is not to blame."""
+    free = os.statvfs(data)
+    return free.f_bavail * free.f_frsize >= LEAST_ROOM
 
 
 def _notice(record: dict[str, Any]) -> bytes:
