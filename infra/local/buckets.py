@@ -3,6 +3,7 @@
 A bucket deleted with its contents keeps its row, marked, until the objects are collected; its name is free at once.
 """
 
+import functools
 import json
 import sqlite3
 from collections.abc import Callable, Iterable
@@ -134,4 +135,9 @@ def _bucket(row: sqlite3.Row) -> Bucket:
 
 
 def _notification(row: sqlite3.Row) -> Notification:
-    return Notification(row["id"], row["arn"], tuple(json.loads(row["events"])), row["prefix"], row["suffix"])
+    return Notification(row["id"], row["arn"], _events(row["events"]), row["prefix"], row["suffix"])
+
+
+@functools.lru_cache(maxsize=1024)
+def _events(text: str) -> tuple[str, ...]:
+    return tuple(json.loads(text))

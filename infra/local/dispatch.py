@@ -112,8 +112,7 @@ class Dispatcher:
         room = min(self._limit(deployed) + AHEAD - len(before), STORING - (len(taken) - len(before)))
         now = time.time()
         if room > 0:
-            ready = jobs.ready(self._database.read, service, now, limit=room + len(taken))
-            for job in [job for job in ready if job.seq not in taken][:room]:
+            for job in jobs.ready(self._database.read, service, now, limit=room, taken=taken):
                 taken.add(job.seq)
                 before.add(job.seq)
                 task = asyncio.ensure_future(self._attempt(deployed, job))

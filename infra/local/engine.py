@@ -266,13 +266,13 @@ class Engine:
                 log_path.parent.mkdir(parents=True, exist_ok=True)
             workspace = self._scratch.workspace(job.service, job.id, log_path, size)
             self._workspaces[job.id] = workspace
-            staged = await self._stager.stage_job(deployed, job, workspace) if size <= SMALL else None
+            staged = await self._stager.stage_job(deployed, job, workspace, stored) if size <= SMALL else None
             async with self._dispatcher.slot(deployed, job):
                 began = time.time()
                 if job.attempt == 0:
                     self.metrics.waited(job.service, began - job.created)
                 start.begin(began)
-                staged = staged or await self._stager.stage_job(deployed, job, workspace)
+                staged = staged or await self._stager.stage_job(deployed, job, workspace, stored)
                 executor = self._executor(deployed)
                 if executor is not self._warm:
                     staged = staged.unpacked()

@@ -1,7 +1,8 @@
 """The queue: what is to run, in which state it is, and everything that ever happened to it.
 
 A job is made in the transaction that stores its object. Each change of state is a row in `transitions`. Jobs of one
-service and one key run in the order of their events.
+service and one key run in the order of their events: one that comes while another is open is `queued` until it is its
+turn, so that looking for work costs the same however many wait behind each other.
 """
 
 import json
@@ -10,7 +11,7 @@ import secrets
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -28,6 +29,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     attempt INTEGER NOT NULL DEFAULT 0,
     max_attempts INTEGER NOT NULL,
     not_before REAL NOT NULL DEFAULT 0,
+    queued INTEGER NOT NULL DEFAULT 0,
     created REAL NOT NULL,
     started REAL,
     finished REAL,
@@ -39,7 +41,7 @@ CREATE TABLE IF NOT EXISTS jobs (
 );
 CREATE INDEX IF NOT EXISTS jobs_open ON jobs (service, seq) WHERE state IN ('Pending', 'Running', 'Retrying');
 CREATE INDEX IF NOT EXISTS jobs_ready ON jobs (service, seq)
-    WHERE state IN ('Pending', 'Running', 'Retrying') AND not_before = 0;
+    WHERE state IN ('Pending', 'Running', 'Retrying') AND not_before = 0 AND queued = 0;
 CREATE INDEX IF NOT EXISTS jobs_delayed ON jobs (service, not_before) WHERE not_before > 0;
 CREATE INDEX IF NOT EXISTS jobs_open_of_key ON jobs (service, bucket, key, seq)
     WHERE state IN ('Pending', 'Running', 'Retrying');
@@ -158,14 +160,33 @@ def add(
     now = time.time()
     name = service if len(service) < 25 else service[:16]  # OSCAR's rule: the name must fit a Kubernetes label
     job_id = f"{name}-{_uuid(now)}"
-    row = connection.execute(
-        f"INSERT INTO jobs (id, service, bucket, key, object, body, parent, state, max_attempts, created)"  # noqa: S608 - our own column names
-        f" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING {COLUMNS}",
-        (job_id, service, bucket, key, object_id, body, parent, State.PENDING, max_attempts, now),
-    ).fetchone()
-    job = job_of(row)
-    _note(connection, job.seq, State.PENDING, 0, now=now)
-    return job
+    queued = object_id is not None and _first_open(connection, service, bucket, key) is not None
+    done = connection.execute(
+        "INSERT INTO jobs (id, service, bucket, key, object, body, parent, state, max_attempts, queued, created)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (job_id, service, bucket, key, object_id, body, parent, State.PENDING, max_attempts, queued, now),
+    )
+    seq = done.lastrowid or 0
+    _note(connection, seq, State.PENDING, 0, now=now)
+    return Job(
+        seq,
+        job_id,
+        service,
+        bucket,
+        key,
+        object_id,
+        State.PENDING,
+        attempt=0,
+        max_attempts=max_attempts,
+        not_before=0.0,
+        created=now,
+        started=None,
+        finished=None,
+        exit_code=None,
+        reason="",
+        run_key="",
+        pinned=None,
+    )
 
 
 def start(connection: sqlite3.Connection, job: Job, began: float | None = None) -> None:
@@ -207,6 +228,7 @@ def succeed(
     if began is not None:
         _note(connection, job.seq, State.RUNNING, attempt, now=began)
     _note(connection, job.seq, State.SUCCEEDED, attempt, now=now)
+    _let_next(connection, job)
 
 
 def again(connection: sqlite3.Connection, job: Job, exit_code: int, reason: str, pause_s: float = AGAIN_S) -> None:
@@ -252,33 +274,31 @@ def pin(connection: sqlite3.Connection, job: Job, pinned: list[dict[str, str]]) 
     connection.execute("UPDATE jobs SET pinned = ? WHERE seq = ?", (json.dumps(pinned), job.seq))
 
 
-def ready(connection: sqlite3.Connection, service: str, now: float, *, limit: int) -> list[Job]:
-    """Jobs of a service that may start: due, and none before them on the same object key is still open."""
-    first = (
-        " AND (object IS NULL OR NOT EXISTS (SELECT 1 FROM jobs AS earlier INDEXED BY jobs_open_of_key"
-        "  WHERE earlier.service = job.service AND earlier.bucket = job.bucket AND earlier.key = job.key"
-        "  AND earlier.state IN ('Pending', 'Running', 'Retrying') AND earlier.seq < job.seq))"
-    )
+def ready(
+    connection: sqlite3.Connection, service: str, now: float, *, limit: int, taken: Collection[int] = ()
+) -> list[Job]:
+    """The first jobs of a service that may start, but for those that are `taken` (by `seq`)."""
     at_once = connection.execute(
-        f"SELECT {COLUMNS} FROM jobs AS job INDEXED BY jobs_ready"  # noqa: S608
-        f" WHERE service = ? AND state IN ('Pending', 'Running', 'Retrying') AND not_before = 0{first}"
+        f"SELECT {COLUMNS} FROM jobs INDEXED BY jobs_ready"  # noqa: S608
+        " WHERE service = ? AND state IN ('Pending', 'Running', 'Retrying') AND not_before = 0 AND queued = 0"
         " ORDER BY seq LIMIT ?",
-        (service, limit),
+        (service, limit + len(taken)),
     ).fetchall()
     delayed = connection.execute(
-        f"SELECT {COLUMNS} FROM jobs AS job INDEXED BY jobs_delayed"  # noqa: S608
-        f" WHERE service = ? AND not_before > 0 AND not_before <= ? AND state IN ('Pending', 'Retrying'){first}"
+        f"SELECT {COLUMNS} FROM jobs INDEXED BY jobs_delayed"  # noqa: S608
+        " WHERE service = ? AND not_before > 0 AND not_before <= ? AND state IN ('Pending', 'Retrying') AND queued = 0"
         " ORDER BY not_before LIMIT ?",
-        (service, now, limit),
+        (service, now, limit + len(taken)),
     ).fetchall()
-    return sorted(map(job_of, at_once + delayed), key=lambda job: job.seq)[:limit]
+    rows = sorted((row for row in at_once + delayed if row[0] not in taken), key=lambda row: int(row[0]))
+    return [job_of(row) for row in rows[:limit]]
 
 
 def next_due(connection: sqlite3.Connection, service: str, now: float) -> float | None:
     """When the next job of a service that waits for its time may start."""
     row = connection.execute(
         "SELECT not_before FROM jobs INDEXED BY jobs_delayed"
-        " WHERE service = ? AND not_before > 0 AND not_before > ? AND state IN ('Pending', 'Retrying')"
+        " WHERE service = ? AND not_before > 0 AND not_before > ? AND state IN ('Pending', 'Retrying') AND queued = 0"
         " ORDER BY not_before LIMIT 1",
         (service, now),
     ).fetchone()
@@ -327,10 +347,11 @@ def printed(connection: sqlite3.Connection, job: Job) -> str:
 
 def revive(connection: sqlite3.Connection, job: Job, object_id: int | None, pinned: str | None) -> bool:
     """Put a job that has ended back into the queue, its attempts counted anew; whether it had ended."""
+    queued = object_id is not None and _first_open(connection, job.service, job.bucket, job.key) is not None
     rows = connection.execute(
-        "UPDATE jobs SET state = ?, attempt = 0, not_before = 0, object = ?, pinned = ?, exit_code = NULL, reason = '',"
-        " finished = NULL WHERE seq = ? AND state IN ('Succeeded', 'Dead', 'Cancelled') RETURNING seq",
-        (State.PENDING, object_id, pinned, job.seq),
+        "UPDATE jobs SET state = ?, attempt = 0, not_before = 0, queued = ?, object = ?, pinned = ?, exit_code = NULL,"
+        " reason = '', finished = NULL WHERE seq = ? AND state IN ('Succeeded', 'Dead', 'Cancelled') RETURNING seq",
+        (State.PENDING, queued, object_id, pinned, job.seq),
     ).fetchall()
     if not rows:
         return False
@@ -381,14 +402,32 @@ def cancel_open(connection: sqlite3.Connection, service: str, reason: str) -> No
         _end(connection, job_of(row), State.CANCELLED, None, reason)
 
 
+def _first_open(connection: sqlite3.Connection, service: str, bucket: str, key: str) -> int | None:
+    row = connection.execute(
+        "SELECT seq FROM jobs INDEXED BY jobs_open_of_key WHERE service = ? AND bucket = ? AND key = ?"
+        " AND state IN ('Pending', 'Running', 'Retrying') ORDER BY seq LIMIT 1",
+        (service, bucket, key),
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
+def _let_next(connection: sqlite3.Connection, job: Job) -> None:
+    """A job has ended: it is the turn of the one behind it."""
+    if job.object is not None:
+        following = _first_open(connection, job.service, job.bucket, job.key)
+        if following is not None:
+            connection.execute("UPDATE jobs SET queued = 0 WHERE seq = ?", (following,))
+
+
 def _end(connection: sqlite3.Connection, job: Job, state: State, exit_code: int | None, reason: str) -> None:
     now = time.time()
     row = connection.execute(
-        "UPDATE jobs SET state = ?, finished = ?, not_before = 0, exit_code = ?, reason = ? WHERE seq = ?"
+        "UPDATE jobs SET state = ?, finished = ?, not_before = 0, queued = 0, exit_code = ?, reason = ? WHERE seq = ?"
         " RETURNING attempt",  # as `start` has counted: `job` may be older than its attempt, or not
         (state, now, exit_code, reason, job.seq),
     ).fetchone()
     _note(connection, job.seq, state, row["attempt"] if row else job.attempt, reason, now=now)
+    _let_next(connection, job)
 
 
 def _uuid(now: float) -> uuid.UUID:

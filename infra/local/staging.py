@@ -28,14 +28,13 @@ class Stager:
         self._database = database
         self._store = store
 
-    async def stage_job(self, deployed: Deployed, job: Job, workspace: Workspace) -> Workspace:
+    async def stage_job(
+        self, deployed: Deployed, job: Job, workspace: Workspace, stored: StoredObject | None
+    ) -> Workspace:
         """The workspace with the job's input, exactly the version of its event, and its request's inputs."""
         event = interpret(jobs.body(self._database.read, job))
-        stored = None
-        if job.object is not None:
-            stored = self._store.by_id(job.object)
-            if stored is None:
-                raise InputError(f"{job.bucket}/{job.key}: this version of the object is gone; upload it again")
+        if job.object is not None and stored is None:
+            raise InputError(f"{job.bucket}/{job.key}: this version of the object is gone; upload it again")
         staged = await self.stage_event(event, workspace, stored, deployed=deployed)
         variables = {**staged.job_variables, "JOB_UUID": job.id, "RESOURCE_ID": "dioscar"}
         variables["DIOSCAR_CHECKPOINT"] = str(self._checkpoints / job.id)
