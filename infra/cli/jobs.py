@@ -347,9 +347,11 @@ def _event(job: dict[str, Any]) -> str:
 def _history(job: dict[str, Any]) -> Iterator[str]:
     """A line for everything that happened to a job, with how long each attempt took."""
     running: float | None = None
+    said = ""
     for step in job["transitions"]:
         took = f" after {human_time(step['time'] - running)}" if running is not None else ""
         running = step["time"] if step["state"] == "Running" else None
         attempt = f" (attempt {step['attempt']})" if step["attempt"] else ""
-        detail = f"  {step['detail']}" if step["detail"] else ""
+        detail = f"  {step['detail']}" if step["detail"] not in ("", said) else ""
+        said = step["detail"]
         yield f"+{human_time(step['time'] - job['created']):9} {step['state']}{attempt}{took}{detail}"

@@ -55,11 +55,11 @@ def rm(places: tuple[str, ...], recursive: bool, cluster: str | None, as_json: b
     for place, bucket, key, found in wanted:  # what is misspelt was refused before anything went
         with store_errors(place):
             _remove(there.store, bucket, found)
-        removed.append({"place": place, "objects": len(found)})
+        gone = not key and _remove_bucket(there, bucket)
+        removed.append({"place": place, "objects": len(found), "bucket": gone})
         if not as_json:
-            click.echo(f"{place} removed" if found == [key] else f"{place}: {_count(len(found))} removed")
-        if not key:
-            _remove_bucket(there, bucket)
+            what = f"{_count(len(found))} and the bucket" if gone else _count(len(found))
+            click.echo(f"{place} removed" if found == [key] else f"{place}: {what} removed")
     if as_json:
         print_json(removed)
 
@@ -92,14 +92,15 @@ def _remove(store: "Minio", bucket: str, keys: list[str]) -> None:
         raise CliError(f"{bucket}/{error.name}: {error.message} ({error.code})")
 
 
-def _remove_bucket(there: Target, bucket: str) -> None:
-    """Remove an emptied bucket, unless a service waits for what comes into it."""
+def _remove_bucket(there: Target, bucket: str) -> bool:
+    """Remove an emptied bucket, unless a service waits for what comes into it; whether it went."""
     services = dict.fromkeys(box.service for box in there.mailboxes() if box.bucket == bucket)
     if services:
         click.echo(f"the bucket {bucket} stays: {', '.join(services)} listens to it", err=True)
-        return
+        return False
     with store_errors(bucket):
         there.store.remove_bucket(bucket)
+    return True
 
 
 def _kept(there: Target, document: dict[str, Any]) -> Iterator[str]:

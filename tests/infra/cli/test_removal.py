@@ -41,14 +41,14 @@ def test_a_bucket_that_holds_objects_stays_and_is_named(on: Dioscar, service: st
     assert said.out == (
         f"{service} deleted\nits bucket {service} holds objects and stays; dioscar rm -r {service} removes it\n"
     )
-    assert on("rm", "-r", service).out == f"{service}: 1 object removed\n"
+    assert on("rm", "-r", service).out == f"{service}: 1 object and the bucket removed\n"
     assert service not in on("ls").out
 
 
 def test_programs_are_told_which_buckets_stay(on: Dioscar, service: str, cluster: Cluster) -> None:
     put(cluster, service, "kept/a")
     assert on("delete", "--json", service).json == [{"service": service, "kept": [service]}]
-    assert on("rm", "--json", "-r", service).json == [{"place": service, "objects": 1}]
+    assert on("rm", "--json", "-r", service).json == [{"place": service, "objects": 1, "bucket": True}]
 
 
 def test_a_misspelt_name_deletes_nothing(on: Dioscar, service: str) -> None:
