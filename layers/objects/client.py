@@ -3,6 +3,7 @@
 It is what a function's runtime starts with, so it imports in milliseconds; whoever needs more of S3 takes boto3.
 """
 
+import contextlib
 import http.client
 import select
 import socket
@@ -134,8 +135,8 @@ class S3Client:
 
     def close(self) -> None:
         """Close idle connections; the client may be used again."""
-        while self._idle:
-            self._idle.pop().close()
+        while (connection := self._take_idle()) is not None:
+            connection.close()
 
     def __enter__(self) -> "S3Client":
         return self
@@ -221,9 +222,14 @@ class S3Client:
             self._idle.append(connection)
         return result
 
+    def _take_idle(self) -> http.client.HTTPConnection | None:
+        """An idle connection, unless other threads have them all."""
+        with contextlib.suppress(IndexError):
+            return self._idle.pop()
+        return None
+
     def _connection(self) -> http.client.HTTPConnection:
-        while self._idle:
-            connection = self._idle.pop()
+        while (connection := self._take_idle()) is not None:
             if connection.sock is not None and not _readable(connection.sock):
                 return connection
             connection.close()

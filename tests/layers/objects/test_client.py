@@ -136,6 +136,22 @@ def test_a_connection_is_used_again_and_a_closed_one_replaced(client, store):
     assert store.answers == []
 
 
+def test_another_thread_may_take_the_last_idle_connection(client, store):
+    class Raced(list):
+        """What another thread has just emptied, after somebody saw that there was something in it."""
+
+        def __bool__(self):
+            return True
+
+        def __len__(self):
+            return 1
+
+    client._idle = Raced()
+    store.answers = [(204, {"Connection": "close"}, b"")]
+    client.delete("b", "k")
+    assert store.answers == []
+
+
 def test_what_cannot_be_an_endpoint_is_refused():
     with pytest.raises(ObjectError, match='endpoint "localhost:9000" is no S3 endpoint'):
         S3Client("localhost:9000", "", "")
