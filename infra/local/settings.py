@@ -119,7 +119,9 @@ def _check_endpoint(name: str, endpoint: str) -> None:
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         valid = False
-    if not valid or parts.path or parts.query or "@" in parts.netloc:
+    if valid and "@" in parts.netloc:
+        raise ValueError(f"{name}: has keys in it; put them into MINIO_ACCESS_KEY and MINIO_SECRET_KEY")
+    if not valid or parts.path or parts.query:
         raise ValueError(f'{name}: "{endpoint}" is no S3 endpoint; write "http://HOST:PORT" or "https://HOST"')
 
 

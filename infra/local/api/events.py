@@ -12,7 +12,7 @@ from infra.local.api.replies import empty, json_reply, text_reply
 from infra.local.database import DatabaseError
 from infra.local.external.link import Link
 from infra.local.stored import Origin
-from layers.objects.errors import ObjectError
+from layers.objects.errors import StoreUnavailable
 
 LARGEST = 4 << 20
 """Bytes of a notification; MinIO's have one object, and its metadata."""
@@ -44,7 +44,7 @@ class EventRoutes:
             return text_reply(f"the body is no bucket notification ({error})", 400)
         try:
             await asyncio.gather(*map(self._notice, notifications))
-        except (ObjectError, DatabaseError) as error:
+        except (StoreUnavailable, DatabaseError) as error:
             return text_reply(f"{error}; send it again, or wait for the next listing", 503)
         return empty(204)
 

@@ -17,11 +17,12 @@ from infra.local.external.store import MADE_BY, ExternalStore
 from infra.local.jobs import COLUMNS, job_of
 from infra.local.objects import PUT, Origin, StoredObject
 from layers.objects.client import ObjectInfo
-from layers.objects.errors import ObjectError
+from layers.objects.errors import ObjectError, StoreUnavailable
 
 log = logging.getLogger("dioscar.store")
 
 LOCKS = 256
+REMEMBERED = 10_000
 OVERWRITTEN = "overwritten before it ran; the newer version has a job of its own"
 
 
@@ -34,13 +35,31 @@ class Intake:
         self._remote = remote
         self._locks = [asyncio.Lock() for _ in range(LOCKS)]
         self._soon: set[asyncio.Task[None]] = set()
+        self._refused: set[tuple[str, str]] = set()
         store.on_stored = self.soon
+        store.on_overwritten = self.notice
 
     async def notice(self, bucket: str, key: str, event_name: str = PUT, origin: Origin = Origin()) -> int:  # noqa: B008
         """There may be a new version: the jobs that it has not had yet; returns how many were made.
 
-        Raises ObjectError where the store cannot be asked, DatabaseError where nothing can be written.
+        An object that the store refuses to show is said once, and asked for again by each listing.
+
+        Raises StoreUnavailable where the store cannot be asked, DatabaseError where nothing can be written.
         """
+        try:
+            made = await self._notice(bucket, key, event_name, origin)
+        except StoreUnavailable:
+            raise
+        except ObjectError as error:  # of this object alone: others must not wait for it
+            if (bucket, key) not in self._refused:
+                log.warning("%s; it has no job until this is mended", error)
+            if len(self._refused) < REMEMBERED:
+                self._refused.add((bucket, key))
+            return 0
+        self._refused.discard((bucket, key))
+        return made
+
+    async def _notice(self, bucket: str, key: str, event_name: str, origin: Origin) -> int:
         if not self._triggers(bucket, key, event_name):
             return 0
         async with self._locks[hash((bucket, key)) % LOCKS]:  # so that what was asked first is recorded first
@@ -80,7 +99,7 @@ class Intake:
     async def _quietly(self, bucket: str, key: str) -> None:
         try:
             await self.notice(bucket, key)
-        except (ObjectError, DatabaseError) as error:
+        except (StoreUnavailable, DatabaseError) as error:
             log.warning("%s/%s: its jobs wait for the next listing: %s", bucket, key, error)
 
     def _take(self, connection: sqlite3.Connection, info: ObjectInfo, event_name: str, origin: Origin) -> int:

@@ -15,7 +15,7 @@ from infra.local.external.store import version_of
 from infra.local.listing import successor
 from infra.local.services import Deployed, Services
 from layers.objects.client import ObjectInfo
-from layers.objects.errors import ObjectError
+from layers.objects.errors import ObjectError, StoreUnavailable
 
 log = logging.getLogger("dioscar.store")
 
@@ -79,13 +79,24 @@ class Reconciler:
                 await self._task
 
     async def reconcile(self) -> int:
-        """Jobs for what lies in mailboxes and has had none; returns how many. Raises ObjectError, DatabaseError."""
+        """Jobs for what lies in mailboxes and has had none; returns how many.
+
+        Raises ObjectError where a mailbox cannot be listed (after all the others, unless the store does not answer at
+        all), and DatabaseError.
+        """
         async with self._listing:
-            made = 0
+            made, trouble = 0, None
             for mailbox in self._mailboxes():
-                made += await self._look_through(mailbox)
-            self.health.listed = time.time()
+                try:
+                    made += await self._look_through(mailbox)
+                except StoreUnavailable:
+                    raise
+                except ObjectError as error:
+                    trouble = error
             self.health.found += made
+            if trouble is not None:
+                raise trouble
+            self.health.listed = time.time()
             return made
 
     async def _prepare(self, service: Service) -> None:
@@ -98,11 +109,13 @@ class Reconciler:
             pause = self._period_s
             try:
                 await self._remote.check()
-                await self._set_up()
+                trouble = await self._set_up()
                 made = await self.reconcile()
+                if trouble is not None:
+                    raise trouble
             except ObjectError as error:
                 pause = min(pause, AGAIN_S)
-                if not self.health.trouble:
+                if str(error) != self.health.trouble:
                     log.warning("%s; its objects wait, and it is asked again", error)
                 self.health.trouble = str(error)
             except DatabaseError as error:
@@ -118,10 +131,19 @@ class Reconciler:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), pause)
 
-    async def _set_up(self) -> None:
-        """Buckets and notifications of all services, as often as somebody may have changed them."""
-        deployed = self._services.all()
-        await self._remote.make_buckets({bucket for one in deployed for bucket in _buckets(one.service)})
+    async def _set_up(self) -> ObjectError | None:
+        """Buckets and notifications of all services, as often as somebody may have changed them.
+
+        Returns the refusal of a bucket, with which the others can be used all the same. Raises StoreUnavailable.
+        """
+        refusal = None
+        for deployed in self._services.all():
+            try:
+                await self._remote.make_buckets(_buckets(deployed.service))
+            except StoreUnavailable:
+                raise
+            except ObjectError as error:
+                refusal = error
         prefixes: dict[str, set[str]] = {}
         for mailbox in self._mailboxes():
             prefixes.setdefault(mailbox.bucket, set()).add(mailbox.prefix)
@@ -129,14 +151,15 @@ class Reconciler:
         for bucket in sorted(prefixes.keys() | self._subscribed):
             try:
                 await self._remote.subscribe(bucket, prefixes.get(bucket, ()))
+            except StoreUnavailable:
+                raise
             except ObjectError as error:
-                if error.status >= 500 or not error.code:
-                    raise
                 silent.add(bucket)
                 if bucket not in self._silent:
                     log.warning("%s; its objects are found by a listing every %g s", error, self._period_s)
         self._subscribed, self._silent = set(prefixes), silent
         self.health.notified = bool(prefixes) and not silent
+        return refusal
 
     def _mailboxes(self) -> list[Mailbox]:
         return [mailbox for deployed in self._services.all() for mailbox in _mailboxes_of(deployed)]

@@ -51,19 +51,17 @@ class Remote:
         return await self._run(partial(self._client.get, bucket, key, target))
 
     async def each(self, works: Sequence[Callable[[S3Client], object]]) -> None:
-        """Carry out what is to be done with the store, side by side; the first failure is raised, the rest left."""
+        """Carry out what is to be done with the store, side by side; a failure is raised when none is under way."""
         futures = [self._pool.submit(work, self._client) for work in works]
         try:
-            for future in futures:
-                await asyncio.wrap_future(future)
-        finally:
+            ended = await asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
+        except asyncio.CancelledError:
             for future in futures:
                 future.cancel()
-            running = [asyncio.wrap_future(future) for future in futures if not future.cancelled()]
-            if running:  # their files may be removed only now
-                await asyncio.wait(running)
-                for one in running:
-                    one.cancelled() or one.exception()
+            raise
+        for error in ended:
+            if isinstance(error, BaseException):
+                raise error
 
     async def pages(self, bucket: str, prefix: str) -> AsyncIterator[list[ObjectInfo]]:
         """Every object below `prefix`, in the order of keys, in lists of up to a thousand."""

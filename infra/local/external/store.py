@@ -9,7 +9,7 @@ import errno
 import mimetypes
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import file_digest, sha256
@@ -52,12 +52,16 @@ class Outgoing(Blob):
 
 
 class ExternalStore(ObjectStore):
-    """What engine, stager and finisher ask of an `ObjectStore`; `on_stored` is told of what jobs have made."""
+    """What engine, stager and finisher ask of an `ObjectStore`.
+
+    `on_stored` is told of what jobs have made, `on_overwritten` of what is no longer what it was: bucket and key.
+    """
 
     def __init__(self, database: Database, blobs: Blobs, remote: Remote) -> None:
         super().__init__(database, blobs)
         self._remote = remote
-        self.on_stored: Callable[[str, str], object] = lambda bucket, key: None
+        self.on_stored: Callable[[str, str], object]
+        self.on_overwritten: Callable[[str, str], Awaitable[object]]
 
     async def look(self, bucket: str, key: str) -> StoredObject | None:
         """The object as it is there now, with a row of its own."""
@@ -98,11 +102,14 @@ class ExternalStore(ObjectStore):
         name = f"{stored.bucket}/{stored.key}"
         try:
             info = await self._remote.get(stored.bucket, stored.key, target)
+            same = (info.etag, info.size) == (stored.etag, stored.size)
+            if not same:
+                await self.on_overwritten(stored.bucket, stored.key)
         except NoSuchObject:
             raise InputError(f"{name}: is gone from {self._remote.endpoint}; upload it again") from None
         except ObjectError as error:
             raise StoreTrouble(error) from error
-        if (info.etag, info.size) != (stored.etag, stored.size):
+        if not same:
             target.unlink()
             raise InputError(f"{name}: has been overwritten since it was asked for; the newer one has its own event")
         return await asyncio.to_thread(_sha256, target)

@@ -19,10 +19,12 @@ FUNCTION = {"DIOSCAR_FUNCTION": "contract.copy"}
 
 def deploy(world: Linked, name: str, **more: object) -> None:
     """Deploy, and wait until the store tells of the new mailbox."""
-    before = world.health()["listed"]
     world.cluster.deploy(name, **more)  # type: ignore[arg-type]
-    eventually(lambda: (world.health()["listed"] or 0) > (before or 0), what="the listing after a deployment")
-    assert world.health()["notified"]
+
+    def is_told() -> object:
+        return world.s3.get_bucket_notification_configuration(Bucket=name).get("QueueConfigurations")
+
+    eventually(is_told, what="the rule for a new mailbox")
 
 
 def event(bucket: str, key: str, name: str = "s3:ObjectCreated:Put") -> dict[str, object]:
@@ -155,6 +157,22 @@ def test_a_request_gets_the_objects_that_it_names(world: Linked):
     (wrong,) = world.cluster.jobs(service="ext-request", key="in/wrong.json")
     assert wrong["state"] == "Dead"
     assert "ext-raw/z.txt: has changed since the request named it" in wrong["reason"]
+
+
+def test_an_input_that_changes_between_attempts_is_said(world: Linked, tmp_path: Path):
+    go = tmp_path / "go"
+    script = f"[ -e {go} ] || {{ touch {go}.not; exit 1; }}; {COPY}"
+    deploy(world, "ext-changes", script=script, variables=FUNCTION, annotations={"dioscar/retries": "1"})
+    world.s3.create_bucket(Bucket="ext-ensemble")
+    world.put("ext-ensemble/a", b"one")
+    request = {"inputs": [{"bucket": "ext-ensemble", "key": "a"}]}
+    world.put("ext-changes/in/r.json", json.dumps(request).encode())
+    eventually(Path(f"{go}.not").exists)
+    world.put("ext-ensemble/a", b"another")
+    go.touch()
+    (job,) = world.cluster.ended("ext-changes")
+    assert job["state"] == "Dead"
+    assert "ext-ensemble/a: has been overwritten since it was asked for" in job["reason"]
 
 
 def test_oscars_own_client_finds_the_other_store(world: Linked, tmp_path: Path):
