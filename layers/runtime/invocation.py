@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from events.notifications import NotificationError, is_notification, parse
 from layers.runtime.contract import InputError
@@ -39,8 +39,7 @@ class Invocation:
     @property
     def folder(self) -> str:
         """The folders below the mailbox, kept in the outputs' paths."""
-        parent = str(PurePosixPath(self.name).parent)
-        return "" if parent == "." else parent
+        return self.name.rpartition("/")[0]
 
 
 def from_environment(environ: Mapping[str, str], content: bytes | None = None) -> Invocation:
@@ -84,8 +83,10 @@ def _need(environ: Mapping[str, str], name: str) -> str:
 
 def _object(environ: Mapping[str, str]) -> tuple[str, str, dict[str, str]]:
     """Bucket, key and metadata of the object that invoked us; empty for a direct call."""
+    if not environ.get("EVENT"):
+        return "", environ.get("STORAGE_OBJECT_KEY", ""), {}
     try:
-        document = json.loads(environ.get("EVENT") or "null")
+        document = json.loads(environ["EVENT"])
     except ValueError:
         document = None
     if not is_notification(document):
