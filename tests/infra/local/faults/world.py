@@ -77,14 +77,18 @@ class Broken(Cluster):
         except requests.RequestException:
             return False
 
+    def seen(self) -> Path:
+        """The data folder as it is seen from here."""
+        return self.data
+
     def ran(self, service: str) -> int:
         with suppress(FileNotFoundError):
-            return (self.data / "home" / f"ran-{service}").stat().st_size
+            return (self.seen() / "home" / f"ran-{service}").stat().st_size
         return 0
 
     def rows(self, query: str) -> list[tuple[object, ...]]:
         """What the database holds, behind the cluster's back."""
-        with closing(sqlite3.connect(f"file:{self.data}/dioscar.db?mode=ro", uri=True)) as connection:
+        with closing(sqlite3.connect(f"file:{self.seen()}/dioscar.db?mode=ro", uri=True)) as connection:
             return connection.execute(query).fetchall()
 
     def idle(self) -> None:
@@ -131,7 +135,7 @@ def is_clean(cluster: Broken, left: list[int]) -> None:
     """Nothing that a fault may leave is left: files, versions, workspaces, processes."""
 
     def blobs() -> bool:
-        files = {int(path.name, 16) for path in (cluster.data / "blobs").glob("*/*")}
+        files = {int(path.name, 16) for path in (cluster.seen() / "blobs").glob("*/*")}
         return files == {row[0] for row in cluster.rows("SELECT id FROM blobs WHERE data IS NULL")}
 
     eventually(blobs, 20, "the end of orphaned contents")
@@ -141,7 +145,7 @@ def is_clean(cluster: Broken, left: list[int]) -> None:
     unused = "SELECT id FROM blobs WHERE id NOT IN (SELECT blob FROM objects UNION SELECT blob FROM parts)"
     assert cluster.rows(unused) == []
     scratch = Scratch(cluster.data.resolve())
-    for folder in (scratch._disk, scratch._memory):
+    for folder in (cluster.seen() / "run", scratch._memory):
         eventually(lambda folder=folder: not list(folder.glob("*")), 20, f"the end of workspaces in {folder}")  # type: ignore[misc]
     assert not set(left) & set(processes(cluster.data)), "processes of the cluster that was killed"
 
