@@ -1,6 +1,7 @@
 """What every benchmark prints beside its figures: the machine, a calibration, a table and a line of JSON."""
 
 import json
+import math
 import os
 import platform
 import time
@@ -22,17 +23,19 @@ def calibration() -> float:
     return time.process_time() - began
 
 
-def cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int, *, children: bool = True) -> float:
     """User and system time of a process and of all that it has started, whether they live or have ended."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:15])) / TICKS + sum(cpu_seconds(int(child)) for child in children)
+    if not children:
+        return sum(map(int, fields[11:13])) / TICKS
+    alive = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return sum(map(int, fields[11:15])) / TICKS + sum(cpu_seconds(int(child)) for child in alive)
 
 
 def quantile(values: Sequence[float], share: float) -> float:
     """The smallest value that at least `share` of all values do not exceed."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, max(0, -int(-share * len(ordered)) - 1))]
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def show(title: str, rows: Sequence[Mapping[str, Any]]) -> None:

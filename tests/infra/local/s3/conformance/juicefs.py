@@ -34,8 +34,8 @@ def command() -> str:
 
 
 @contextlib.contextmanager
-def gateway(data: Path, environ: Mapping[str, str]) -> Iterator[str]:
-    """A gateway with its data in a folder; gives its URL."""
+def gateway(data: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, int]]:
+    """A gateway with its data in a folder; gives its URL and the process's number."""
     program, meta = command(), f"sqlite3://{data}/meta.db"
     environ = {**os.environ, "HOME": str(data), **environ}
     storage = ["--storage", "file", "--bucket", f"{data}/blobs/", "--trash-days", "0"]
@@ -53,7 +53,7 @@ def gateway(data: Path, environ: Mapping[str, str]) -> Iterator[str]:
         )
     try:
         _wait(process, port, data)
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}", process.pid
     finally:
         process.terminate()
         try:

@@ -42,7 +42,7 @@ def start(stack, name, data):
     receiver = stack.enter_context(receiving())
     environ = {**CONFIGURATION, "MINIO_NOTIFY_WEBHOOK_ENDPOINT_PRIMARY": receiver.url}
     if name == MINIO:
-        url = stack.enter_context(gateway(data, environ))
+        url, _ = stack.enter_context(gateway(data, environ))
     else:
         with pytest.MonkeyPatch.context() as patch:
             for variable, value in environ.items():
