@@ -24,7 +24,7 @@ from infra.local.external.link import Link
 from infra.local.objects import StoreError
 from infra.local.settings import Credentials, StoreAddress
 from infra.local.webhooks import Webhooks
-from layers.objects.errors import ObjectError
+from layers.objects.errors import ObjectError, StoreUnavailable
 
 log = logging.getLogger("dioscar.api")
 
@@ -94,9 +94,9 @@ def _answer_to(error: Exception) -> Response:
     """The answer to a request that could not be carried out."""
     if isinstance(error, DiskFull):
         return text_reply(f"{error}; make room and try again", 507)
-    if isinstance(error, (DatabaseError, ObjectError)):
+    if isinstance(error, (DatabaseError, StoreUnavailable)):
         return text_reply(f"{error}; try again", 503)
-    if isinstance(error, StoreError):
+    if isinstance(error, (StoreError, ObjectError)):
         return text_reply(str(error), 400)
     log.error("a request failed", exc_info=error)
     return empty(500)  # OSCAR answers a defect of its own with nothing; ours is in the cluster's log
