@@ -1,5 +1,6 @@
 """What no webhook told, or told a cluster that was not there: the listing finds it, and finds it once."""
 
+import json
 import subprocess
 import threading
 import time
@@ -7,10 +8,13 @@ from pathlib import Path
 
 import pytest
 import requests
+from minio.credentials import StaticProvider
+from minio.minioadmin import MinioAdmin
 
 from tests.cluster import COMMAND, Cluster, eventually
 from tests.infra.local.external.conftest import ARN, TOKEN, Linked, linked
 from tests.infra.local.external.gateway import KEYS
+from tests.infra.local.s3.helpers import ACCESS, SECRET
 
 COPY = 'cp "$INPUT_FILE_PATH" "$TMP_OUTPUT_DIR/"'
 OFTEN_S = 0.3
@@ -183,6 +187,46 @@ def refused(data: Path, *options: str, **environ: str) -> str:
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
     return ended.stderr
+
+
+def test_what_the_store_refuses_keeps_nobody_else_waiting(tmp_path: Path):
+    """Keys that may no longer list one bucket, make any, or read one object of another bucket."""
+    allow = {"Effect": "Allow", "Action": ["s3:*"], "Resource": ["arn:aws:s3:::*"]}
+    unread = {"Effect": "Deny", "Action": ["s3:GetObject"], "Resource": ["arn:aws:s3:::allowed/in/0-secret"]}
+    unlisted = {"Effect": "Deny", "Action": ["s3:ListBucket"], "Resource": ["arn:aws:s3:::a-forbidden"]}
+    unmade = {"Effect": "Deny", "Action": ["s3:CreateBucket"], "Resource": ["arn:aws:s3:::*"]}
+
+    def permit(*statements: object) -> None:
+        path = tmp_path / "policy.json"
+        path.write_text(json.dumps({"Version": "2012-10-17", "Statement": statements}))
+        admin.policy_add("some", str(path))
+
+    with linked(tmp_path, period_s=OFTEN_S, webhook=False, start=False) as world:
+        world.gateway.start()
+        address = world.gateway.url.removeprefix("http://")
+        admin = MinioAdmin(endpoint=address, credentials=StaticProvider(ACCESS, SECRET), secure=False)
+        permit(allow)
+        admin.user_add("cluster", "the-secret-of-cluster")
+        admin.policy_set("some", user="cluster")
+        cluster = world.cluster
+        cluster.environ |= {"MINIO_ACCESS_KEY": "cluster", "MINIO_SECRET_KEY": "the-secret-of-cluster"}
+        cluster.start()
+        cluster.deploy("a-forbidden", script=COPY)
+        cluster.deploy("allowed", script=COPY)
+        permit(allow, unread, unlisted, unmade)
+        answer = cluster.http.post(cluster.url("/system/services"), data=document("unmade"))
+        assert (answer.status_code, "bucket unmade" in answer.text) == (400, True)
+        for name in ("0-secret", "1", "2"):
+            world.put(f"allowed/in/{name}")
+        assert sorted(job["key"] for job in cluster.ended("allowed", 2)) == ["in/1", "in/2"]
+        assert "a-forbidden" in eventually(lambda: world.health()["trouble"])
+        eventually(lambda: "it has no job until this is mended" in cluster.log)
+        assert "allowed/in/0-secret" in cluster.log
+        permit(allow)
+        cluster.ended("allowed", 3)
+        eventually(lambda: not world.health()["trouble"])
+        assert cluster.log.count("it has no job until this is mended") == 1
+        admin._http.clear()
 
 
 def test_keys_that_the_store_does_not_know_are_said_at_the_start(tmp_path: Path):
