@@ -1,7 +1,6 @@
 """The S3 endpoint as an ASGI application: from a request to its handler, and from what comes of it to an answer."""
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
@@ -25,12 +24,11 @@ from infra.local.s3 import (
 )
 from infra.local.s3.authentication import Secrets, authenticate
 from infra.local.s3.bodies import TIMEOUT_S, Body, ClientGone, Receive
-from infra.local.s3.errors import S3Error, as_s3, error_document
+from infra.local.s3.errors import S3Error
 from infra.local.s3.handlers import S3, Handler
 from infra.local.s3.listening import Listening
+from infra.local.s3.refusals import refusal
 from infra.local.s3.request import Request, Response, make_request, raw
-
-log = logging.getLogger(__name__)
 
 Send = Callable[[Any], Awaitable[None]]
 
@@ -169,19 +167,9 @@ async def _not_allowed(_: S3, __: Request) -> Response:
 
 
 def _refusal(error: Exception, request: Request | None) -> Response:
-    refused = as_s3(error)
-    if refused is None:
-        log.error("an unexpected error in %s", request and f"{request.method} {request.raw_path}", exc_info=error)
-        refused = S3Error("InternalError")
+    refused, body = refusal(error, request)
     if refused.status == 304:
         return Response(304, dict(refused.headers))
-    body = error_document(
-        refused,
-        bucket=request.bucket if request else "",
-        key=request.key if request else "",
-        resource=request.raw_path if request else "",
-        request_id=request.id if request else "",
-    )
     return Response(refused.status, {"content-type": "application/xml", **refused.headers}, body)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
 from infra.local.multipart import PARTS, Attributes, Joined, NoSuchUpload, Upload, joined_etag
@@ -12,14 +13,17 @@ from infra.local.s3.copying import find_source, parse_source, source_range
 from infra.local.s3.errors import S3Error
 from infra.local.s3.handlers import S3, owner
 from infra.local.s3.payload import Payload
+from infra.local.s3.refusals import refusal
 from infra.local.s3.request import Request, Response, xml_response
-from infra.local.s3.xml import XmlError, children, document, element, moment, tag, text, url_encoded
+from infra.local.s3.xml import DECLARATION, XmlError, children, document, element, moment, tag, text, url_encoded
 from infra.local.stored import StoredObject
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
 LIMIT = 1000
+WORDLESS_S = 5.0
+"""A client that waits so long for an upload to be put together is sent a blank: boto3 gives up after a minute."""
 LAST_ID = chr(0x10FFFF)
 """Greater than any upload's id: a key marker without one stands for all uploads of its key."""
 
@@ -151,7 +155,10 @@ async def list_uploads(s3: S3, request: Request) -> Response:
 
 
 async def complete_upload(s3: S3, request: Request) -> Response:
-    """Put the parts together; asked again after it was done, the answer is the same."""
+    """Put the parts together; asked again after it was done, the answer is the same.
+
+    Where that takes long, the answer begins before its end is known, as in S3: an error may follow a status of 200.
+    """
     root = await Payload(request).document("CompleteMultipartUpload")
     try:
         wanted = [_wanted(part) for part in children(root, "Part")]
@@ -159,6 +166,34 @@ async def complete_upload(s3: S3, request: Request) -> Response:
         raise S3Error("MalformedXML", str(error)) from None
     if not 0 < len(wanted) <= PARTS:
         raise S3Error("MalformedXML", f"An upload is completed with 1 to {PARTS} parts.")
+    work = asyncio.ensure_future(_completed(s3, request, wanted))
+    await asyncio.wait([work], timeout=WORDLESS_S)
+    if work.done():
+        return xml_response(work.result())
+    return Response(200, {"content-type": "application/xml"}, stream=_told_later(work, request))
+
+
+async def abort_upload(s3: S3, request: Request) -> Response:
+    """End an upload and remove its parts."""
+    await s3.uploads.abort(_upload(s3, request))
+    return Response(204)
+
+
+async def _told_later(work: "asyncio.Future[bytes]", request: Request) -> AsyncGenerator[bytes, None]:
+    """The document that `work` will give, or that of its error; until then, blanks."""
+    work.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever asked may have gone by then
+    yield DECLARATION
+    while not (await asyncio.wait([work], timeout=WORDLESS_S))[0]:
+        yield b" "
+    try:
+        body = work.result()
+    except Exception as error:
+        body = refusal(error, request)[1]
+    yield body.removeprefix(DECLARATION)
+
+
+async def _completed(s3: S3, request: Request, wanted: list[tuple[int, str]]) -> bytes:
+    """The document about the object that the upload has become."""
     try:
         stored = await _complete(s3, request, wanted)
     except NoSuchUpload:
@@ -166,22 +201,14 @@ async def complete_upload(s3: S3, request: Request) -> Response:
         if found is None:
             raise
         stored = found
-    return xml_response(
-        document(
-            "CompleteMultipartUploadResult",
-            tag("Location", f"http://{request.headers.get('host', '')}/{stored.bucket}/{stored.key}"),
-            tag("Bucket", stored.bucket),
-            tag("Key", stored.key),
-            tag("ETag", f'"{stored.etag}"'),
-            *(tag(f"Checksum{name}", value) for name, value in stored.checksums.items()),
-        )
+    return document(
+        "CompleteMultipartUploadResult",
+        tag("Location", f"http://{request.headers.get('host', '')}/{stored.bucket}/{stored.key}"),
+        tag("Bucket", stored.bucket),
+        tag("Key", stored.key),
+        tag("ETag", f'"{stored.etag}"'),
+        *(tag(f"Checksum{name}", value) for name, value in stored.checksums.items()),
     )
-
-
-async def abort_upload(s3: S3, request: Request) -> Response:
-    """End an upload and remove its parts."""
-    await s3.uploads.abort(_upload(s3, request))
-    return Response(204)
 
 
 async def _complete(s3: S3, request: Request, wanted: list[tuple[int, str]]) -> StoredObject:

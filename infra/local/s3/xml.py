@@ -10,6 +10,7 @@ from xml.sax.saxutils import escape
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
+DECLARATION = b'<?xml version="1.0" encoding="UTF-8"?>\n'
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -36,7 +37,7 @@ def element(name: str, *children: str) -> str:
 def document(name: str, *children: str, namespace: str = NAMESPACE) -> bytes:
     """A whole document."""
     space = f' xmlns="{namespace}"' if namespace else ""
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n<{name}{space}>{"".join(children)}</{name}>'.encode()
+    return DECLARATION + f"<{name}{space}>{''.join(children)}</{name}>".encode()
 
 
 def moment(seconds: float) -> str:

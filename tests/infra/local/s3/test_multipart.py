@@ -1,5 +1,6 @@
 """Uploads in parts, with the clients that people use."""
 
+import asyncio
 import io
 import os
 from functools import partial
@@ -10,7 +11,8 @@ from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
 from infra.local.garbage import UPLOAD_AGE_S
-from infra.local.multipart import joined_etag
+from infra.local.multipart import InvalidPart, Uploads, joined_etag
+from infra.local.s3 import multipart as s3_multipart
 from tests.infra.local.s3.helpers import code
 
 MIB = 1 << 20
@@ -193,6 +195,33 @@ def test_completing_twice_gives_the_same_answer(s3, upload):
     again = s3.complete_multipart_upload(**upload, MultipartUpload=parts)
 
     assert first["ETag"] == again["ETag"] == f'"{joined_etag([p["ETag"].strip(chr(34)) for p in parts["Parts"]])}"'
+
+
+def test_an_upload_that_takes_long_to_put_together_is_told_by_and_by(s3, upload, monkeypatch):
+    """S3's way: the status first, then blanks, then the document; also when that is an error."""
+    join = Uploads.join
+    broken = [True]
+
+    async def slow(self, *arguments):
+        await asyncio.sleep(0.2)
+        if broken:
+            raise InvalidPart("it has gone meanwhile")
+        return await join(self, *arguments)
+
+    monkeypatch.setattr(s3_multipart, "WORDLESS_S", 0.02)
+    monkeypatch.setattr(Uploads, "join", slow)
+    answers = []
+    s3.meta.events.register(
+        "after-call.s3.CompleteMultipartUpload", lambda http_response, **_: answers.append(http_response)
+    )
+    parts = {"Parts": [part(s3, upload, 1, b"a" * 5 * MIB), part(s3, upload, 2, b"b")]}
+    with pytest.raises(ClientError) as caught:
+        s3.complete_multipart_upload(**upload, MultipartUpload=parts)
+    assert caught.value.response["Error"]["Code"] == "InvalidPart"
+    broken.clear()
+    done = s3.complete_multipart_upload(**upload, MultipartUpload=parts)
+    assert done["ETag"] == s3.head_object(Bucket=upload["Bucket"], Key=upload["Key"])["ETag"]
+    assert answers[-1].content.startswith(b'<?xml version="1.0" encoding="UTF-8"?>\n   ')
 
 
 def test_a_part_copied_from_another_object(s3, bucket, upload):
