@@ -30,6 +30,12 @@ class Payload:
     query: dict[str, str]
 
 
+LARGEST_DOCUMENT = 4 << 20
+"""Bytes of JSON that are looked into; what is larger is no event, and would take fifty times its size in memory."""
+MOST_WRAPPED = 8
+"""Events that may stand one in the other, as they pass from cluster to cluster."""
+
+
 def interpret(body: bytes) -> StorageEvent | Payload:
     """Tell what `body` is, in the order of OSCAR's supervisor.
 
@@ -37,44 +43,81 @@ def interpret(body: bytes) -> StorageEvent | Payload:
     `Records` of MinIO or S3, a notification (its first record). Other JSON is the payload itself; a JSON string, like
     all that is no JSON, is base64. Raises InputError where it is neither.
     """
-    if body[:1] not in MAY_BE_JSON:
-        return Payload(_decode(body), {})
+    return _interpret(body, 0)
+
+
+def _interpret(body: bytes, wrapped: int) -> StorageEvent | Payload:
+    if len(body) > LARGEST_DOCUMENT:
+        return _large(body)
+    if not body.strip():
+        return Payload(b"", {})
     try:
-        document = json.loads(body) if body.strip() else None
+        document = json.loads(body)
     except ValueError:
         return Payload(_decode(body), {})
     except RecursionError:
         raise InputError("the body is JSON nested too deeply; send a flat object") from None
-    if not body.strip():
-        return Payload(b"", {})
+    while isinstance(document, dict) and "httpMethod" not in document and "event" in document:
+        if "subscription" in document:
+            break
+        wrapped += 1
+        if wrapped > MOST_WRAPPED:
+            raise InputError(
+                f"the body is an event within an event, more than {MOST_WRAPPED} times; send the inner one"
+            )
+        document = document["event"]
+        if isinstance(document, str):
+            return _interpret(_encoded(document), wrapped)
+    if wrapped:
+        body = _encoded(json.dumps(document, ensure_ascii=False))
     if isinstance(document, str):
-        return Payload(_decode(document.encode()), {})
+        return Payload(_decode(_encoded(document)), {})
     if isinstance(document, dict):
         if "httpMethod" in document:
             return _gateway(document)
-        if "event" in document and "subscription" not in document:
-            inner = document["event"]
-            return interpret((inner if isinstance(inner, str) else json.dumps(inner)).encode())
         if is_notification(document):
             try:
-                return StorageEvent(parse(document)[0], document, body.decode())
+                return StorageEvent(parse(document)[0], document, body.decode(json.detect_encoding(body)))
             except NotificationError as error:
                 raise InputError(f"event: {error}") from None
     return Payload(body if isinstance(document, (dict, list)) else json.dumps(document).encode(), {})
 
 
+def _large(body: bytes) -> Payload:
+    """What is told from its first character: JSON as it is, or base64, be it in quotation marks or not."""
+    first = body[:64].lstrip()[:1]
+    if first in (b"{", b"["):
+        return Payload(body, {})
+    return Payload(_decode(body.strip()[1:-1].replace(b"\\/", b"/") if first == b'"' else body), {})
+
+
 def _gateway(document: dict[str, Any]) -> Payload:
     text = document.get("body") or ""
-    if not isinstance(document.get("queryStringParameters") or {}, dict):
-        raise InputError('queryStringParameters: is no JSON object; write {"name": "value"}')
-    body = text if isinstance(text, str) else json.dumps(text)
     query = document.get("queryStringParameters") or {}
-    decoded = _decode(body.encode()) if document.get("isBase64Encoded") else body.encode()
+    if not isinstance(query, dict):
+        raise InputError('queryStringParameters: is no JSON object; write {"name": "value"}')
+    for name, value in query.items():
+        if "=" in name or "\0" in f"{name}{value}" or not _is_text(f"{name}{value}"):
+            raise InputError(
+                f"queryStringParameters: {ascii(name)[:80]} cannot be an environment variable; leave it out"
+            )
+    body = _encoded(text if isinstance(text, str) else json.dumps(text))
+    decoded = _decode(body) if document.get("isBase64Encoded") else body
     return Payload(decoded, {f"CONT_VAR_{name}": str(value) for name, value in query.items()})
+
+
+def _is_text(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _encoded(text: str) -> bytes:
+    if not _is_text(text):
+        raise InputError("the body has half a character (a lone surrogate); send the whole one")
+    return text.encode()
 
 
 def _decode(text: bytes) -> bytes:
     try:
-        return base64.b64decode(b"".join(text.split()), validate=True)
+        return base64.b64decode(text.translate(None, b" \t\r\n\v\f"), validate=True)
     except (binascii.Error, ValueError):
         raise InputError("the body is neither JSON nor base64; encode the file with `base64 -w0 FILE`") from None

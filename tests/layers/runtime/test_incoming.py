@@ -2,6 +2,8 @@
 
 import base64
 import json
+import tracemalloc
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -58,6 +60,51 @@ def test_an_api_gateway_passes_body_and_query():
 def test_json_that_is_nested_too_deeply_is_refused():
     with pytest.raises(InputError, match="nested too deeply"):
         interpret(b"[" * 100_000)
+
+
+@pytest.mark.parametrize("body", [b"[" * (10 << 20), b'{"a":' * (2 << 20), b"[" + b"[]," * (3 << 20) + b"[]]"])
+def test_large_json_is_not_looked_into(body: bytes):
+    tracemalloc.start()
+    assert interpret(body) == Payload(body, {})
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("wrap", [lambda text: text, lambda text: b'"' + text.replace(b"/", b"\\/") + b'"\n'])
+def test_a_large_file_takes_little_more_than_itself(wrap: Callable[[bytes], bytes]):
+    data = bytes(range(256)) * (1 << 15)
+    body = wrap(base64.b64encode(data))
+    tracemalloc.start()
+    assert interpret(body) == Payload(data, {})
+    assert tracemalloc.get_traced_memory()[1] < 4 * len(body)
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("inner", [b'{"a": 1}', b'{"a": "' + b"x" * (1 << 20) + b'"}'])
+def test_an_event_within_an_event_without_end_is_refused(inner: bytes):
+    tracemalloc.start()
+    with pytest.raises(InputError, match="an event within an event, more than 8 times; send the inner one"):
+        interpret(b'{"event":' * 900 + inner + b"}" * 900)
+    assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    tracemalloc.stop()
+    assert interpret(b'{"event":' * 8 + b'{"a":1}' + b"}" * 8) == Payload(b'{"a": 1}', {})
+
+
+@pytest.mark.parametrize("body", [b'"\\ud800"', b'{"httpMethod": "POST", "body": "\\ud800"}', b'{"event": "\\ud800"}'])
+def test_half_a_character_is_refused(body: bytes):
+    with pytest.raises(InputError, match="half a character"):
+        interpret(body)
+
+
+@pytest.mark.parametrize("query", [{"a=b": "x"}, {"a\0": "x"}, {"a": "\0"}, {"\ud800": "x"}])
+def test_a_query_that_is_no_environment_is_refused(query: dict[str, str]):
+    with pytest.raises(InputError, match="cannot be an environment variable; leave it out"):
+        interpret(json.dumps({"httpMethod": "GET", "queryStringParameters": query}).encode())
+
+
+def test_a_notification_may_be_in_any_encoding_of_json():
+    event = interpret(json.dumps(EVENT).encode("utf-16"))
+    assert isinstance(event, StorageEvent) and json.loads(event.text) == EVENT
 
 
 def test_a_broken_notification_names_the_field():
