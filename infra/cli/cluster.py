@@ -1,14 +1,16 @@
 """`up`, `down`, `status`, `config`: the embedded cluster's life, and how any cluster is."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
 from infra.cli import embedded
 from infra.cli.errors import DIOSCAR, CliError, Exit
-from infra.cli.output import human_size, human_time, json_option, print_json, print_table
-from infra.cli.target import cluster_option, target
+from infra.cli.output import ago, human_size, human_time, json_option, print_json, print_table
+from infra.cli.target import Target, cluster_option, target
 
 data_option = click.option(
     "--data",
@@ -67,7 +69,7 @@ def status(cluster: str | None, as_json: bool) -> None:
     """Show how the cluster is: services, jobs, objects, workers."""
     there = target(cluster)
     try:
-        facts = there.get("/dioscar/v1/status").json()
+        facts = {**there.get("/dioscar/v1/status").json(), "store": _store(there)}
     except CliError as error:
         if error.status != Exit.NOT_FOUND:
             raise
@@ -82,6 +84,8 @@ def status(cluster: str | None, as_json: bool) -> None:
         return
     click.echo(f"{there.url}: DiOSCAR {facts['version']}, up {human_time(facts['uptime_s'])}, data in {facts['data']}")
     click.echo(f"{facts['services']} services, {facts['objects']} objects, {human_size(facts['bytes'])}")
+    if facts["store"]:
+        click.echo(f"Objects are in {facts['store']['endpoint']}: {_told(facts['store'])}")
     counts = [f"{count} {state}" for state, count in facts["jobs"].items() if count]
     click.echo("Jobs: " + (", ".join(counts) or "none yet"))
     workers = facts["workers"]
@@ -90,6 +94,23 @@ def status(cluster: str | None, as_json: bool) -> None:
         print_table(
             [name.upper() for name in names], [[worker.get(name, "") for name in names] for worker in workers], empty=""
         )
+
+
+def _store(there: Target) -> dict[str, Any] | None:
+    """How the store is that a cluster has in place of its own."""
+    try:
+        return dict(there.get("/dioscar/v1/store").json())
+    except CliError as error:
+        if error.status != Exit.NOT_FOUND:
+            raise
+        return None
+
+
+def _told(store: Mapping[str, Any]) -> str:
+    if store["trouble"]:
+        return str(store["trouble"])
+    way = "its webhook and a listing tell of them" if store["notified"] else "a listing tells of them"
+    return f"{way}, the last one {ago(store['listed'])} ago"
 
 
 @click.command()

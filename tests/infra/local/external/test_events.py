@@ -10,6 +10,7 @@ import pytest
 import requests
 from oscar_python.client import Client
 
+from infra.cli.main import main
 from tests.cluster import eventually
 from tests.infra.local.external.conftest import TOKEN, Linked
 
@@ -218,6 +219,16 @@ def test_what_is_no_upload_to_a_mailbox_makes_no_job(world: Linked, body: object
     deploy(world, "ext-odd", script=COPY)
     assert post(world, body).status_code == status
     assert world.cluster.jobs(service="ext-odd") == []
+
+
+def test_the_status_says_where_the_objects_are(world: Linked, capsys: pytest.CaptureFixture[str]):
+    deploy(world, "ext-status", script=COPY)
+    eventually(lambda: world.health()["notified"])
+    assert main(["status", "--cluster", str(world.cluster.data)]) == 0
+    said = capsys.readouterr().out
+    assert f"Objects are in {world.gateway.url}: its webhook and a listing tell of them, the last one " in said
+    assert main(["config", "--cluster", str(world.cluster.data), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["s3"] == world.gateway.url
 
 
 def test_the_door_for_events_is_there_only_with_another_store(cluster):
