@@ -36,6 +36,7 @@ from infra.local.settings import (
     ExternalSettings,
     StoreAddress,
     credentials,
+    domains,
     external_store,
     write_private,
 )
@@ -123,7 +124,7 @@ async def _serve(
             await link.check()
         sockets = [api_socket]
         servers = [_server(make_app(engine, webhooks, keys, address=address, data=data, link=link))]
-        s3_app = S3App(store, secrets.get, REGION)
+        s3_app = S3App(store, secrets.get, REGION, domains=domains(environ))
         if s3_socket is not None:
             sockets.append(s3_socket)
             servers.append(_server(s3_app))

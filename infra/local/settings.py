@@ -96,6 +96,12 @@ def credentials(data: Path, environ: Mapping[str, str]) -> Credentials:
     return found
 
 
+def domains(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The domains below which a host name is a bucket's: MinIO's own variable `MINIO_DOMAIN`, and `localhost`."""
+    named = (one.strip() for one in environ.get("MINIO_DOMAIN", "").split(","))
+    return ("localhost", *filter(None, named))
+
+
 def external_store(given: str, environ: Mapping[str, str]) -> ExternalSettings | None:
     """The external store that `given` or the environment names, if any. Raises ValueError, naming the setting."""
     endpoint = (given or environ.get(EXTERNAL, "")).strip().rstrip("/")

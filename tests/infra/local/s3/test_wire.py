@@ -13,6 +13,7 @@ import pytest
 from infra.local.s3 import payload
 from infra.local.s3.chunked import UNSIGNED_TRAILER
 from layers.objects.sigv4 import UNSIGNED_PAYLOAD, canonical_query, quote_path
+from tests.cluster import Cluster
 from tests.infra.local.s3.conftest import serving
 from tests.infra.local.s3.helpers import ACCESS, SECRET, boto, parsed, signed
 
@@ -100,6 +101,25 @@ def test_a_bucket_by_its_own_host_name(endpoint, monkeypatch):
         s3.delete_objects(Bucket="by-name", Delete={"Objects": [{"Key": "copy"}, {"Key": "by-name/ü +"}]})
         s3.delete_bucket(Bucket="by-name")
     assert all(one.startswith(f"http://by-name.localhost:{endpoint.port}/") for one in asked) and asked
+
+
+def test_a_bucket_below_a_domain_of_ones_own(tmp_path):
+    cluster = Cluster(tmp_path)
+    cluster.environ = {"MINIO_DOMAIN": "s3.example.org, data.example.org", "MINIO_ACCESS_KEY": ACCESS}
+    cluster.environ["MINIO_SECRET_KEY"] = SECRET
+    cluster.start()
+    try:
+        cluster.deploy("by-domain")
+        cluster.put("by-domain", "a/b", b"hello")
+        address = cluster.facts["s3"].removeprefix("http://")
+        for host in ("by-domain.s3.example.org", "by-domain.data.example.org:9000", "by-domain.localhost"):
+            headers = signed("GET", "/a/b", None, host=host)
+            connection = http.client.HTTPConnection(address, timeout=20)
+            with contextlib.closing(connection):
+                connection.request("GET", "/a/b", headers=headers)
+                assert connection.getresponse().read() == b"hello"
+    finally:
+        cluster.stop()
 
 
 class Go:
