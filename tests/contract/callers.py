@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -334,6 +335,19 @@ class Embedded:
             variables={"DIOSCAR_FUNCTION": order.function, **order.settings},
             annotations={"dioscar/executor": self._executor, "dioscar/retries": "0"},
         )
+
+
+class Elsewhere(Embedded):
+    """The embedded cluster with its objects in another store, where equal bytes within a second are one version."""
+
+    _last = 0
+
+    def run(self, order: Order) -> Ran:
+        eventually(lambda: int(time.time()) > self._last, what="the next second")
+        try:
+            return super().run(order)
+        finally:
+            self._last = int(time.time())
 
 
 def event(order: Order) -> dict[str, Any]:

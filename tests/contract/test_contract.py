@@ -8,9 +8,18 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import TWIN, Cluster
-from tests.contract.callers import Caller, Direct, Embedded, Order, Supervised, Worker, step_reached
+from tests.contract.callers import Caller, Direct, Elsewhere, Embedded, Order, Supervised, Worker, step_reached
+from tests.infra.local.external.linked import linked
 
-CALLERS = ["direct", "worker", "supervisor", "oscar-supervisor", "embedded-process", "embedded-warm"]
+CALLERS = [
+    "direct",
+    "worker",
+    "supervisor",
+    "oscar-supervisor",
+    "embedded-process",
+    "embedded-warm",
+    pytest.param("embedded-elsewhere", marks=pytest.mark.slow),
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -26,12 +35,21 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster whose objects are in MinIO's own code base."""
+    with linked(tmp_path_factory.mktemp("elsewhere")) as world:
+        yield world.cluster
+
+
 @pytest.fixture
 def caller(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Caller:
     if name == "direct":
         return Direct(tmp_path)
     if name == "worker":
         return Worker(tmp_path)
+    if name == "embedded-elsewhere":
+        return Elsewhere(request.getfixturevalue("elsewhere"), "warm")
     cluster: Cluster = request.getfixturevalue("cluster")
     if name.endswith("supervisor"):
         return Supervised(cluster, tmp_path, real=name.startswith("oscar"))

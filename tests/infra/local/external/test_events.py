@@ -12,7 +12,7 @@ from oscar_python.client import Client
 
 from infra.cli.main import main
 from tests.cluster import eventually
-from tests.infra.local.external.conftest import TOKEN, Linked
+from tests.infra.local.external.linked import TOKEN, Linked
 
 COPY = 'cp "$INPUT_FILE_PATH" "$TMP_OUTPUT_DIR/"'
 FUNCTION = {"DIOSCAR_FUNCTION": "contract.copy"}

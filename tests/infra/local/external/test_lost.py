@@ -12,8 +12,8 @@ from minio.credentials import StaticProvider
 from minio.minioadmin import MinioAdmin
 
 from tests.cluster import COMMAND, Cluster, eventually
-from tests.infra.local.external.conftest import ARN, TOKEN, Linked, linked
 from tests.infra.local.external.gateway import KEYS
+from tests.infra.local.external.linked import ARN, TOKEN, Linked, linked
 from tests.infra.local.s3.helpers import ACCESS, SECRET
 
 COPY = 'cp "$INPUT_FILE_PATH" "$TMP_OUTPUT_DIR/"'
