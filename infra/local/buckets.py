@@ -30,7 +30,9 @@ CREATE TABLE IF NOT EXISTS buckets (
     tags TEXT NOT NULL DEFAULT '{}',
     objects INTEGER NOT NULL DEFAULT 0,
     bytes INTEGER NOT NULL DEFAULT 0,
-    deleted INTEGER NOT NULL DEFAULT 0
+    deleted INTEGER NOT NULL DEFAULT 0,
+    visibility TEXT NOT NULL DEFAULT '',
+    allowed_users TEXT NOT NULL DEFAULT '[]'
 );
 CREATE UNIQUE INDEX IF NOT EXISTS buckets_name ON buckets (name) WHERE deleted = 0;
 CREATE TABLE IF NOT EXISTS notifications (
@@ -99,6 +101,22 @@ def set_tags(connection: sqlite3.Connection, name: str, tags: dict[str, str]) ->
     connection.execute("UPDATE buckets SET tags = ? WHERE id = ?", (dump(tags), number(connection, name)))
 
 
+def share(connection: sqlite3.Connection, name: str, visibility: str, allowed_users: Iterable[str]) -> None:
+    """Say who may see a bucket beside its owner: `private`, `restricted` (to `allowed_users`) or `public`."""
+    connection.execute(
+        "UPDATE buckets SET visibility = ?, allowed_users = ? WHERE id = ?",
+        (visibility, json.dumps(list(allowed_users)), number(connection, name)),
+    )
+
+
+def set_visibility(connection: sqlite3.Connection, name: str, visibility: str, allowed_users: Iterable[str]) -> None:
+    """Say who, beside its owner, may use a bucket: OSCAR's `private`, `restricted` (to these users) or `public`."""
+    connection.execute(
+        "UPDATE buckets SET visibility = ?, allowed_users = ? WHERE id = ?",
+        (visibility, json.dumps([*allowed_users]), number(connection, name)),
+    )
+
+
 def notifications(connection: sqlite3.Connection, name: str) -> list[Notification]:
     """What is set on a bucket, in the order it was given."""
     rows = connection.execute(
@@ -131,7 +149,8 @@ def set_notifications(
 
 def _bucket(row: sqlite3.Row) -> Bucket:
     counts = row["objects"], row["bytes"]
-    return Bucket(row["name"], row["created"], row["owner"], row["service"], load(row["tags"]), *counts)
+    shared = row["visibility"], tuple(json.loads(row["allowed_users"]))
+    return Bucket(row["name"], row["created"], row["owner"], row["service"], load(row["tags"]), *counts, *shared)
 
 
 def _notification(row: sqlite3.Row) -> Notification:

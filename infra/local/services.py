@@ -12,8 +12,10 @@ from functools import cached_property
 from fdl.engine import EngineSettings, engine_settings
 from fdl.model import Service, service_from_json
 from fdl.quantities import parse_memory
+from infra.local import buckets
 from infra.local.database import Database
 from infra.local.objects import Notification, ObjectStore
+from infra.local.users.identity import ADMIN
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS services (
@@ -26,7 +28,6 @@ CREATE TABLE IF NOT EXISTS services (
     updated REAL NOT NULL
 );
 """
-ADMIN = "cluster_admin"
 
 
 class ServiceExists(Exception):  # noqa: N818 - the cluster's answer, not a defect
@@ -113,7 +114,7 @@ class Services:
                 "INSERT INTO services VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (service.name, _document(service), deployed.token, owner, deployed.revision, now, now),
             )
-            self._open_mailboxes(connection, service)
+            self._open_mailboxes(connection, service, owner)
 
         async with self._changing:
             if service.name in self._deployed:
@@ -142,7 +143,7 @@ class Services:
                     (_document(service), deployed.revision, time.time(), service.name),
                 )
                 self._close_mailboxes(connection, before.service, remove=False)
-                self._open_mailboxes(connection, service)
+                self._open_mailboxes(connection, service, before.owner)
 
             await self._database.write(work)
             self._changed(deployed)
@@ -170,10 +171,16 @@ class Services:
         for tell in self.on_change:
             tell(deployed.name)
 
-    def _open_mailboxes(self, connection: sqlite3.Connection, service: Service) -> None:
-        """Buckets for inputs and outputs, and a notification per input, with the filter that OSCAR sets."""
+    def _open_mailboxes(self, connection: sqlite3.Connection, service: Service, owner: str) -> None:
+        """Buckets for inputs and outputs, and a notification per input, with the filter that OSCAR sets.
+
+        A bucket that the service was the first to name is visible to those who may see the service.
+        """
         for entry in [*service.mailboxes, *(e for e in service.output if e.provider_type == "minio")]:
-            self._store.create_bucket(connection, entry.bucket, owner=ADMIN, service=service.name, exist_ok=True)
+            self._store.create_bucket(connection, entry.bucket, owner=owner, service=service.name, exist_ok=True)
+            made = buckets.get(connection, entry.bucket)
+            if made is not None and made.service == service.name:
+                buckets.set_visibility(connection, entry.bucket, service.visibility, service.allowed_users)
         arn = self.arn(service.name)
         for entry in service.mailboxes:
             prefix = f"{entry.folder}/" if entry.folder else ""

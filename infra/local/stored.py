@@ -105,7 +105,10 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket and what it holds; `service` is the one it was made for, if any."""
+    """A bucket and what it holds; `service` is the one it was made for, if any.
+
+    `visibility` is `private`, `restricted` (to `allowed_users`) or `public`; empty where nobody has said (private).
+    """
 
     name: str
     created: float
@@ -114,6 +117,8 @@ class Bucket:
     tags: Mapping[str, str] = field(default_factory=dict)
     objects: int = 0
     bytes: int = 0
+    visibility: str = ""
+    allowed_users: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

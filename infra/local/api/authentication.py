@@ -11,13 +11,17 @@ from starlette.responses import Response
 from infra.local.api.replies import text_reply
 from infra.local.services import Deployed, Services
 from infra.local.settings import Credentials
+from infra.local.users.identity import ADMINISTRATOR
 
 Handler = Callable[[Request], Awaitable[Response]]
 TOKEN_LENGTH = 64
 
 
 def basic(credentials: Credentials, handler: Handler) -> Handler:
-    """`handler` for those who know user name and password; 401 with OSCAR's challenge for the others."""
+    """`handler` for those who know user name and password; 401 with OSCAR's challenge for the others.
+
+    Who asks is `request.state.user`, an `infra.local.users.identity.User`.
+    """
 
     async def checked(request: Request) -> Response:
         scheme, _, value = request.headers.get("authorization", "").partition(" ")
@@ -25,6 +29,7 @@ def basic(credentials: Credentials, handler: Handler) -> Handler:
             response = text_reply("the user name or the password is wrong; `dioscar config` shows both", 401)
             response.headers["WWW-Authenticate"] = 'Basic realm="Authorization Required"'
             return response
+        request.state.user = ADMINISTRATOR
         return await handler(request)
 
     return checked
