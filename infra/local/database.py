@@ -156,7 +156,7 @@ class Database:
             for item in batch:
                 self._attempt(connection, item)
             connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, MemoryError) as error:
             with suppress(sqlite3.Error):
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")

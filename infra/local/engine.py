@@ -295,10 +295,10 @@ class Engine:
                 await self._failed(job, ended, reason, start, counted=counted)
         except InputError as error:
             await self._failed(job, Ended(Exit.BAD_INPUT, "InputError", str(error)), f"InputError: {error}", start)
-        except (OSError, DatabaseError) as error:
+        except (OSError, DatabaseError, MemoryError) as error:
             ended = Ended(Exit.FAILED, type(error).__name__, str(error))
-            passing = isinstance(error, DatabaseError) or error.errno in PASSING
-            reason = f"the cluster could not stage or store it: {error}"
+            passing = not isinstance(error, OSError) or error.errno in PASSING
+            reason = f"the cluster could not stage or store it: {str(error) or 'it has no memory left'}"
             if workspace is not None:
                 await workspace.remove()  # before its end is recorded, which may need the room
             await self._failed(job, ended, reason, start, counted=not passing)

@@ -96,6 +96,8 @@ def _answer_to(error: Exception) -> Response:
         return text_reply(f"{error}; make room and try again", 507)
     if isinstance(error, (DatabaseError, StoreUnavailable)):
         return text_reply(f"{error}; try again", 503)
+    if isinstance(error, MemoryError):
+        return text_reply("the cluster has no memory left for this; try again later", 503)
     if isinstance(error, (StoreError, ObjectError)):
         return text_reply(str(error), 400)
     log.error("a request failed", exc_info=error)

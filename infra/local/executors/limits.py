@@ -74,6 +74,7 @@ class Limits:
         self._timer: asyncio.TimerHandle | None = None
         self._looking: asyncio.Task[None] | None = None
         self._closed = False
+        self._failing = False
 
     def mark(self) -> str:
         """A mark for a process that is about to start: the value of its variable `PROCESS`."""
@@ -127,8 +128,11 @@ class Limits:
             if self._clean < SWEEPS:
                 left = await asyncio.to_thread(sweep, frozenset(self._marks))
                 self._clean = 0 if left else self._clean + 1
+            self._failing = False
         except Exception:  # it must not be the end of all looking
-            log.exception("the watchdog could not look")
+            if not self._failing:
+                log.exception("the watchdog could not look")
+            self._failing = True
         self._looking = None
         if self._watches or self._clean < SWEEPS:
             took = time.monotonic() - before

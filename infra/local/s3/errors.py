@@ -115,6 +115,8 @@ def as_s3(error: Exception) -> S3Error | None:
         return S3Error(error.code, "" if standard else str(error))
     if isinstance(error, DatabaseError):
         return S3Error("SlowDown", "The store cannot take changes at the moment.")
+    if isinstance(error, MemoryError):
+        return S3Error("SlowDown", "The store has no memory left for this at the moment.")
     return None
 
 
