@@ -9,6 +9,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 HEAD_S = 60.0
 """From a connection, or from a request's first byte, to the end of its headers, however slowly they drip."""
 
+ABORT = "dioscar.abort"
+"""Where a request's ASGI `state` has what cuts its connection off; closing it would wait for what nobody takes."""
+
 
 class Connection(HttpToolsProtocol):
     """One client's connection."""
@@ -18,8 +21,9 @@ class Connection(HttpToolsProtocol):
         self._impatience: TimerHandle | None = None
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override] # as in uvicorn
-        """A client connects: its first request is waited for."""
+        """A client connects: its first request is waited for, and what serves it may cut the connection off."""
         super().connection_made(transport)
+        self.app_state = {**self.app_state, ABORT: transport.abort}
         self._wait()
 
     def on_message_begin(self) -> None:
@@ -46,6 +50,10 @@ class Connection(HttpToolsProtocol):
         """The client has gone, or was cut off."""
         self._wait_no_more()
         super().connection_lost(exc)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Nothing has come for too long; what is still to be sent is not taken either."""
+        self.transport.abort()
 
     def _wait(self) -> None:
         if self._impatience is None:

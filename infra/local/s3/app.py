@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from infra.local.blobs import Content, blocks
+from infra.local.connections import ABORT
 from infra.local.multipart import Uploads
 from infra.local.objects import ObjectStore
 from infra.local.s3 import (
@@ -130,7 +131,13 @@ class S3App:
             response.headers["connection"] = "close"
         response.headers |= {"x-amz-request-id": request.id if request else "", "server": "DiOSCAR"}
         response.headers |= cors.allowed(request.headers if request else {})
-        await _answer(response, body, send, head=scope["method"] == "HEAD")
+        try:
+            await _answer(response, body, send, head=scope["method"] == "HEAD")
+        except TimeoutError:  # the client takes nothing any more
+            abort = scope.get("state", {}).get(ABORT)
+            if abort is not None:
+                abort()
+                await body.gone()
 
     def close(self) -> None:
         """End what would go on for ever: the streams of those who listen to events."""
@@ -211,8 +218,6 @@ async def _answer(response: Response, body: Body, send: Send, *, head: bool) -> 
                 if gone.done():
                     return
         await send({"type": "http.response.body", "body": b""})
-    except TimeoutError:
-        return  # the client takes nothing any more: it is cut off
     finally:
         gone.cancel()
 

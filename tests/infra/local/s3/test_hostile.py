@@ -9,7 +9,8 @@ import time
 import pytest
 
 from infra.local import connections
-from infra.local.s3 import bodies
+from infra.local.s3 import app, bodies
+from tests.cluster import eventually
 from tests.infra.local.s3.helpers import parsed, signed
 
 MANY = 200
@@ -105,6 +106,25 @@ def test_who_connects_and_says_nothing_is_cut_off(endpoint, monkeypatch):
     monkeypatch.setattr(connections, "HEAD_S", 0.2)
     with socket.create_connection(endpoint.address, timeout=20) as connection:
         assert connection.recv(1) == b""
+
+
+def test_a_reader_who_takes_nothing_is_cut_off(endpoint, s3, bucket, meanwhile, monkeypatch):
+    monkeypatch.setattr(app, "TIMEOUT_S", 0.3)
+    s3.put_object(Bucket=bucket, Key="large", Body=bytes(64 << 20))
+    with meanwhile() as done, socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        connection.settimeout(20)
+        connection.connect(endpoint.address)
+        ours = connection.getsockname()
+        connection.sendall(head(endpoint, "GET", f"/{bucket}/large"))
+        eventually(lambda: ours in clients(endpoint), 10, "the connection")
+        eventually(lambda: ours not in clients(endpoint), 10, "the end of the connection")
+    assert done
+
+
+def clients(endpoint):
+    """The addresses of everybody who is connected."""
+    return endpoint.call(lambda: {one.client for one in endpoint.server.server_state.connections})
 
 
 def test_two_hundred_at_once(endpoint, s3, bucket):
