@@ -109,14 +109,6 @@ def share(connection: sqlite3.Connection, name: str, visibility: str, allowed_us
     )
 
 
-def set_visibility(connection: sqlite3.Connection, name: str, visibility: str, allowed_users: Iterable[str]) -> None:
-    """Say who, beside its owner, may use a bucket: OSCAR's `private`, `restricted` (to these users) or `public`."""
-    connection.execute(
-        "UPDATE buckets SET visibility = ?, allowed_users = ? WHERE id = ?",
-        (visibility, json.dumps([*allowed_users]), number(connection, name)),
-    )
-
-
 def notifications(connection: sqlite3.Connection, name: str) -> list[Notification]:
     """What is set on a bucket, in the order it was given."""
     rows = connection.execute(

@@ -180,7 +180,7 @@ class Services:
             self._store.create_bucket(connection, entry.bucket, owner=owner, service=service.name, exist_ok=True)
             made = buckets.get(connection, entry.bucket)
             if made is not None and made.service == service.name:
-                buckets.set_visibility(connection, entry.bucket, service.visibility, service.allowed_users)
+                buckets.share(connection, entry.bucket, service.visibility, service.allowed_users)
         arn = self.arn(service.name)
         for entry in service.mailboxes:
             prefix = f"{entry.folder}/" if entry.folder else ""
