@@ -50,6 +50,10 @@ class Gateway:
             )
         juicefs._wait(self.process, self.port, self.data)
 
+    def queued(self) -> list[Path]:
+        """Events that it has not delivered yet."""
+        return [path for path in (self.data / "events").rglob("*") if path.is_file()]
+
     def stop(self) -> None:
         if self.process is not None:
             self.process.kill()

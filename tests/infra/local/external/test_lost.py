@@ -74,8 +74,10 @@ def test_what_was_overwritten_unheard_is_read_as_it_is_now(tmp_path: Path):
 
 
 def test_uploads_while_the_cluster_is_down_or_dying_are_run_once(tmp_path: Path):
-    with linked(tmp_path, period_s=OFTEN_S) as world:
+    with linked(tmp_path, period_s=OFTEN_S, start=False) as world:
+        world.gateway.start(world.hook, TOKEN, queue=True)  # events may come late, after the listing
         cluster = world.cluster
+        cluster.start()
         cluster.deploy("ext-last", script=COPY)
         variables = {"DIOSCAR_FUNCTION": "contract.copy", "FORWARD": "*.copy -> ext-last/in"}
         cluster.deploy("ext-killed", variables=variables)
@@ -108,6 +110,7 @@ def test_uploads_while_the_cluster_is_down_or_dying_are_run_once(tmp_path: Path)
             return {job["key"] for job in jobs if job["state"] == "Succeeded"} == names
 
         eventually(all_done, what="every upload's job")
+        eventually(lambda: not world.gateway.queued(), what="the delivery of every event")
         listed_again(world)
         first = cluster.jobs(service="ext-killed")
         assert sorted(job["key"] for job in first) == sorted(names)  # one job each, whatever was killed
