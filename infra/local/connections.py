@@ -1,5 +1,6 @@
 """uvicorn's HTTP connections, with a limit to how long a request's head takes, and large bodies copied less."""
 
+import sys
 from asyncio import TimerHandle, Transport
 from typing import Any
 
@@ -11,6 +12,9 @@ HEAD_S = 60.0
 
 ABORT = "dioscar.abort"
 """Where a request's ASGI `state` has what cuts its connection off; closing it would wait for what nobody takes."""
+
+
+UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 class Connection(HttpToolsProtocol):
@@ -45,6 +49,15 @@ class Connection(HttpToolsProtocol):
         if len(body) > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
         self.cycle.message_event.set()
+
+    def send_400_response(self, msg: str) -> None:
+        """The parser gave up: because of what came, or because there was no memory left for it."""
+        error = sys.exc_info()[1]
+        if isinstance(error and (error.__cause__ or error.__context__), MemoryError):
+            self.transport.write(UNAVAILABLE)
+            self.transport.close()
+        else:
+            super().send_400_response(msg)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone, or was cut off."""
