@@ -41,7 +41,7 @@ class Workspace:
     """
 
     folder: Path
-    log: Path
+    job_log: Path | None
     job_variables: Mapping[str, str] = field(default_factory=dict)
     in_memory: bool = False
     quiet: bool = False
@@ -50,7 +50,12 @@ class Workspace:
     @property
     def is_call(self) -> bool:
         """Whether it is of a synchronous call, whose log goes with it."""
-        return self.log.parent == self.folder
+        return self.job_log is None
+
+    @property
+    def log(self) -> Path:
+        """Where what it prints goes, if that goes to a file."""
+        return self.job_log or self.folder / "log"
 
     @property
     def received(self) -> Path:
@@ -138,9 +143,9 @@ class Scratch:
         """A workspace for a run whose input has `size` bytes; without a `log`, of a call."""
         small = max(size, self._largest.get(service, SMALL + 1)) <= SMALL
         in_memory = small and self._usable and self._has_room()
-        folder = (self._memory if in_memory else self._disk) / name
+        folder = Path(f"{self._memory if in_memory else self._disk}/{name}")
         quiet = log is None or (service in self._quick and not log.exists())
-        return Workspace(folder, log or folder / "log", in_memory=in_memory, quiet=quiet)
+        return Workspace(folder, log, in_memory=in_memory, quiet=quiet)
 
     def learn(self, service: str, size: int | None, seconds: float = 0.0) -> None:
         """A run of `service` left `size` bytes; None: it failed, and the next one had better have all the room."""

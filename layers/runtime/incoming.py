@@ -32,6 +32,8 @@ class Payload:
 
 LARGEST_DOCUMENT = 4 << 20
 """Bytes of JSON that are looked into; what is larger is no event, and would take fifty times its size in memory."""
+LONGEST_SCALAR = 64
+"""Characters of JSON that begins with a letter or a digit: a number, true, false or null."""
 MOST_WRAPPED = 8
 """Events that may stand one in the other, as they pass from cluster to cluster."""
 
@@ -49,6 +51,8 @@ def interpret(body: bytes) -> StorageEvent | Payload:
 def _interpret(body: bytes, wrapped: int) -> StorageEvent | Payload:
     if len(body) > LARGEST_DOCUMENT:
         return _large(body)
+    if len(body) > LONGEST_SCALAR and body[:1].isalnum():
+        return Payload(_decode(body), {})  # most bodies: trying JSON first would cost more than decoding
     if not body.strip():
         return Payload(b"", {})
     try:

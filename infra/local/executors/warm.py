@@ -15,6 +15,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from io import FileIO
 from pathlib import Path
 from typing import Any, cast
@@ -116,7 +117,7 @@ class Worker:
         size = os.fstat(self.output.fileno()).st_size
         return os.pread(self.output.fileno(), size, 0) if size else b""
 
-    @property
+    @cached_property
     def memory(self) -> Path:
         """The file, in memory, of what goes to no log."""
         return Path(f"/proc/self/fd/{self.output.fileno()}")
@@ -155,7 +156,8 @@ class WarmExecutor:
             if isinstance(found, Ended):
                 return found
             worker = found
-            self._serving[workspace.log] = worker
+            if workspace.job_log is not None:
+                self._serving[workspace.job_log] = worker
             frame, why = await self._ask(worker, deployed, workspace, timeout_s)
             if frame is None:
                 return _settled(worker, workspace, why)
@@ -173,7 +175,8 @@ class WarmExecutor:
                 _settled(worker, workspace, Ended(Exit.FAILED))
             raise
         finally:
-            self._serving.pop(workspace.log, None)
+            if workspace.job_log is not None:
+                self._serving.pop(workspace.job_log, None)
             self._busy[key] -= 1
             if not self._busy[key]:
                 del self._busy[key]
