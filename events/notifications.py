@@ -1,7 +1,8 @@
-"""MinIO's bucket notification: built by the embedded cluster, parsed by the runtime, described once.
+"""What tells that an object has arrived. MinIO's bucket notification is described here once: built and parsed.
 
 The shape is the one MinIO posts to a webhook (`EventName`, `Key` and exactly one entry in `Records`); AWS S3's own
-notification, which has `Records` only, parses as well.
+notification, which has `Records` only, parses as well. `read` takes the events of other stores, too; each of those has
+a module of its own beside this one.
 """
 
 from collections.abc import Mapping
@@ -19,7 +20,10 @@ class NotificationError(ValueError):
 
 @dataclass(frozen=True)
 class Notification:
-    """One event on one object."""
+    """One event on one object; `provider` is the store it is in, as a `storage_provider` of an FDL names it.
+
+    A store without buckets has an empty `bucket`; a space of Onedata counts as one.
+    """
 
     bucket: str
     key: str
@@ -35,6 +39,7 @@ class Notification:
     user_agent: str = ""
     region: str = "us-east-1"
     endpoint: str = ""
+    provider: str = "minio.default"
 
 
 def build(notification: Notification) -> dict[str, Any]:
@@ -94,12 +99,40 @@ def _contents(notification: Notification) -> dict[str, Any]:
     }
 
 
+def read(document: Any) -> list[Notification]:
+    """Every object that an event tells of, whoever sends it; none where `document` is no event.
+
+    Raises NotificationError, naming the field that is missing or of the wrong type.
+    """
+    if is_notification(document):
+        return parse(document)
+    if not isinstance(document, dict):
+        return []
+    if "event" in document and "subscription" in document:
+        from events import dcache
+
+        return [dcache.parse(document)]
+    if "event_type" in document or "Records" in document:
+        from events import onedata, rucio
+
+        for kind in (rucio, onedata):
+            if kind.is_event(document):
+                return [kind.parse(document)]
+    return []
+
+
 def is_notification(document: Any) -> bool:
-    """Whether `document` claims to be a bucket notification (of MinIO, AWS S3 or OneTrigger)."""
+    """Whether `document` claims to be a bucket notification (of MinIO or AWS S3)."""
+    return source_of(document) in ("minio:s3", "aws:s3")
+
+
+def source_of(document: Any) -> str:
+    """The `eventSource` of the first record; empty where there is none."""
     records = document.get("Records") if isinstance(document, dict) else None
     if not isinstance(records, list) or not records or not isinstance(records[0], dict):
-        return False
-    return records[0].get("eventSource") in ("minio:s3", "aws:s3", "OneTrigger")
+        return ""
+    source = records[0].get("eventSource")
+    return source if isinstance(source, str) else ""
 
 
 def parse(document: Any) -> list[Notification]:
@@ -115,9 +148,9 @@ def parse(document: Any) -> list[Notification]:
 def _parse_record(record: Any, where: str) -> Notification:
     if not isinstance(record, dict):
         raise NotificationError(f"{where}: is no JSON object")
-    s3 = _mapping(record, "s3", where)
-    bucket = _text(_mapping(s3, "bucket", f"{where}.s3"), "name", f"{where}.s3.bucket")
-    entry = _mapping(s3, "object", f"{where}.s3")
+    s3 = mapping(record, "s3", where)
+    bucket = text(mapping(s3, "bucket", f"{where}.s3"), "name", f"{where}.s3.bucket")
+    entry = mapping(s3, "object", f"{where}.s3")
     request = _optional(record, "requestParameters", where)
     source = _optional(record, "source", where)
     metadata = _optional(entry, "userMetadata", f"{where}.s3.object")
@@ -126,22 +159,24 @@ def _parse_record(record: Any, where: str) -> Notification:
         raise NotificationError(f"{where}.s3.object.size: is no whole number")
     return Notification(
         bucket=bucket,
-        key=unquote_plus(_text(entry, "key", f"{where}.s3.object")),
+        key=unquote_plus(text(entry, "key", f"{where}.s3.object")),
         event_name=str(record.get("eventName", "")),
         size=size,
         etag=str(entry.get("eTag", "")),
         content_type=str(entry.get("contentType", "")),
         metadata={str(name): str(value) for name, value in metadata.items()},
         sequencer=str(entry.get("sequencer", "")),
-        time=_time(str(record.get("eventTime", "")), where),
+        time=moment(str(record.get("eventTime", "")), where),
         principal=str(request.get("principalId", "")),
         source_ip=str(request.get("sourceIPAddress", "")),
         user_agent=str(source.get("userAgent", "")),
         region=str(record.get("awsRegion", "")),
+        provider="s3.default" if record.get("eventSource") == "aws:s3" else "minio.default",
     )
 
 
-def _mapping(document: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
+def mapping(document: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
+    """The JSON object in a field. Raises NotificationError where there is none."""
     value = document.get(name)
     if not isinstance(value, dict):
         raise NotificationError(f"{where}.{name}: is missing")
@@ -155,7 +190,8 @@ def _optional(document: Mapping[str, Any], name: str, where: str) -> Mapping[str
     return value
 
 
-def _text(document: Mapping[str, Any], name: str, where: str) -> str:
+def text(document: Mapping[str, Any], name: str, where: str) -> str:
+    """The text in a field. Raises NotificationError where it is empty or no text."""
     value = document.get(name)
     if not isinstance(value, str) or not value:
         raise NotificationError(f"{where}.{name}: is missing")
@@ -164,12 +200,14 @@ def _text(document: Mapping[str, Any], name: str, where: str) -> str:
     return value
 
 
-def _time(text: str, where: str) -> datetime:
-    if not text:
+def moment(written: str, where: str) -> datetime:
+    """The time in the field `eventTime`, 1970 where it is empty. Raises NotificationError where it is no time."""
+    if not written:
         return datetime(1970, 1, 1, tzinfo=UTC)
     try:
-        return datetime.fromisoformat(text)
+        time = datetime.fromisoformat(written)
     except ValueError:
         raise NotificationError(
-            f'{where}.eventTime: "{text}" is no time; write it as 2026-01-31T12:00:00.000Z'
+            f'{where}.eventTime: "{written}" is no time; write it as 2026-01-31T12:00:00.000Z'
         ) from None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
