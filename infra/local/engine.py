@@ -181,7 +181,7 @@ class Engine:
 
     def log_path(self, job: Job) -> Path:
         """Where a job's output is streamed to."""
-        return self.logs_of(job.service) / f"{job.id}.log"
+        return Path(f"{self._data}/logs/{job.service}/{job.id}.log")
 
     def printed(self, job: Job) -> bytes:
         """What a job printed that has no file, or none yet; what its file holds came after it."""
@@ -198,7 +198,7 @@ class Engine:
 
     async def forget_checkpoint(self, job_id: str) -> None:
         """Remove what a job kept between its attempts."""
-        folder = self._data / "checkpoints" / job_id
+        folder = Path(f"{self._data}/checkpoints/{job_id}")
         if folder.exists():
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
@@ -261,10 +261,9 @@ class Engine:
         try:
             stored = self.store.by_id(job.object) if job.object is not None else None
             size = stored.size if stored else 0
-            log_path = self.log_path(job)
-            if not log_path.parent.is_dir():
-                log_path.parent.mkdir(parents=True, exist_ok=True)
-            workspace = self._scratch.workspace(job.service, job.id, log_path, size)
+            workspace = self._scratch.workspace(job.service, job.id, self.log_path(job), size)
+            if not workspace.quiet:
+                workspace.log.parent.mkdir(parents=True, exist_ok=True)
             self._workspaces[job.id] = workspace
             staged = await self._stager.stage_job(deployed, job, workspace, stored) if size <= SMALL else None
             async with self._dispatcher.slot(deployed, job):

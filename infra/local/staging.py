@@ -37,13 +37,13 @@ class Stager:
             raise InputError(f"{job.bucket}/{job.key}: this version of the object is gone; upload it again")
         staged = await self.stage_event(event, workspace, stored, deployed=deployed)
         variables = {**staged.job_variables, "JOB_UUID": job.id, "RESOURCE_ID": "dioscar"}
-        variables["DIOSCAR_CHECKPOINT"] = str(self._checkpoints / job.id)
-        if "DIOSCAR_FUNCTION" in deployed.variables and "INPUT_FILE_PATH" in variables:
-            source = Path(variables["INPUT_FILE_PATH"])
+        variables["DIOSCAR_CHECKPOINT"] = f"{self._checkpoints}/{job.id}"
+        source = variables.get("INPUT_FILE_PATH")
+        if "DIOSCAR_FUNCTION" in deployed.variables and source is not None:
             references = (
-                inputs.read_references(source)
+                inputs.read_references(Path(source))
                 if staged.content is None
-                else inputs.references_in(staged.content, source.name)
+                else inputs.references_in(staged.content, source.rpartition("/")[2])
             )
             if references is not None:
                 staged = staged.unpacked()
@@ -74,20 +74,20 @@ class Stager:
             small = replace(workspace, job_variables=variables, content=event.body)
             return small if len(event.body) <= TRAVELS else small.unpacked()
         staged = replace(workspace, job_variables=variables)
-        target = Path(variables.get("INPUT_FILE_PATH", ""))
         if download:
             stored = stored or await self._store.look(event.notification.bucket, event.notification.key)
             if stored is None:
                 name = f"{event.notification.bucket}/{event.notification.key}"
                 raise InputError(f"{name}: there is no such object; upload it first")
-            if len(target.name.encode()) > LONGEST_NAME:
-                raise InputError(f"{target.name[:40]}…: the name is longer than {LONGEST_NAME} bytes; shorten it")
+            file = variables["INPUT_FILE_PATH"].rpartition("/")[2]
+            if len(file.encode()) > LONGEST_NAME:
+                raise InputError(f"{file[:40]}…: the name is longer than {LONGEST_NAME} bytes; shorten it")
             content = self._store.small(stored)
             if content is not None:
                 return replace(staged, content=content)
         staged.create()
         if download and stored is not None:
-            await self._store.materialise(stored, target)
+            await self._store.materialise(stored, Path(variables["INPUT_FILE_PATH"]))
         return staged
 
     async def _stage_inputs(

@@ -360,6 +360,7 @@ def _settled(worker: Worker, workspace: Workspace, ended: Ended) -> Ended:
 
 def _append(log: Path, data: bytes) -> None:
     if data:
+        log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as stream:
             stream.write(data)
 
