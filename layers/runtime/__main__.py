@@ -1,4 +1,7 @@
-"""The script's side of OSCAR's contract: `fdl/function.sh` starts `python3 -P -m layers.runtime`."""
+"""The script's side of OSCAR's contract: `fdl/function.sh` starts `python3 -P -m layers.runtime`.
+
+A supervisor says where outputs go; where nobody does, nothing is to be run, and the module's `app` is served.
+"""
 
 import json
 import os
@@ -11,7 +14,11 @@ from layers.runtime.adapter import outcome_as_json, run_from_environment
 
 
 def main() -> int:
-    """Run the function that the environment names; the exit status is the contract's."""
+    """Run the function, or serve the app, that the environment names; the exit status is the contract's."""
+    if "TMP_OUTPUT_DIR" not in os.environ:
+        from layers.runtime.app import serve
+
+        return serve(os.environ)
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     outcome = run_from_environment(os.environ, stopping)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from layers.runtime.contract import InputError
@@ -36,6 +37,15 @@ class Function:
     version: str
 
 
+@dataclass(frozen=True)
+class App:
+    """What the runtime needs to know of a module of the second form: `app(settings)` makes an ASGI application."""
+
+    name: str
+    app: Callable[[Any], Any]
+    settings: type[Any]
+
+
 class ModelError(Exception):
     """A model that a function serves with is not there; the message names it and where it was looked for."""
 
@@ -46,19 +56,13 @@ def load(name: str) -> Function:
 
     Raises InputError where the name is malformed, unknown, or its module keeps no `run`.
     """
-    if not _NAME.fullmatch(name):
-        raise InputError(f'DIOSCAR_FUNCTION: "{name}" is no function name; write <twin>.<module>, e.g. pulsar.classify')
-    qualified = f"functions.{name}"
-    try:
-        module = importlib.import_module(qualified)
-    except ModuleNotFoundError as error:
-        if error.name and (qualified == error.name or qualified.startswith(error.name + ".")):
-            mend = f"add functions/{name.replace('.', '/')}.py or correct the name"
-            raise InputError(f'DIOSCAR_FUNCTION: there is no function "{name}"; {mend}') from None
-        raise
+    module = _module(name)
     run = getattr(module, "run", None)
     if not callable(run):
-        raise InputError(f"functions/{name.replace('.', '/')}.py: has no run(source, destination, settings); add it")
+        file = f"functions/{name.replace('.', '/')}.py"
+        if callable(getattr(module, "app", None)):
+            raise InputError(f"{file}: is an exposed service (it has app and no run), which no event and no call runs")
+        raise InputError(f"{file}: has no run(source, destination, settings); add it")
     folder = Path(module.__file__ or "").parent
     return Function(
         name=name,
@@ -70,6 +74,27 @@ def load(name: str) -> Function:
         folder=folder,
         version=_version(folder),
     )
+
+
+def is_app(name: str) -> bool:
+    """Whether a module is of the second form alone. Raises InputError where its name is malformed or unknown."""
+    module = _module(name)
+    return callable(getattr(module, "app", None)) and not callable(getattr(module, "run", None))
+
+
+def load_app(name: str) -> App:
+    """Import the exposed service `name`.
+
+    Raises InputError where the name is malformed, unknown, or its module keeps no `app`.
+    """
+    module = _module(name)
+    app = getattr(module, "app", None)
+    if not callable(app):
+        file = f"functions/{name.replace('.', '/')}.py"
+        raise InputError(
+            f"{file}: has no app(settings) to serve; add it, or, if it runs on files, take expose out of its FDL"
+        )
+    return App(name, app, getattr(module, "Settings", NoSettings))
 
 
 class Sources:
@@ -91,6 +116,20 @@ class Sources:
             return any(_state_of(path) != state for path, state in self._files.items())
         except OSError:
             return True
+
+
+def _module(name: str) -> ModuleType:
+    """Import the module of that name. Raises InputError where the name is malformed or unknown."""
+    if not _NAME.fullmatch(name):
+        raise InputError(f'DIOSCAR_FUNCTION: "{name}" is no function name; write <twin>.<module>, e.g. pulsar.classify')
+    qualified = f"functions.{name}"
+    try:
+        return importlib.import_module(qualified)
+    except ModuleNotFoundError as error:
+        if error.name and (qualified == error.name or qualified.startswith(error.name + ".")):
+            mend = f"add functions/{name.replace('.', '/')}.py or correct the name"
+            raise InputError(f'DIOSCAR_FUNCTION: there is no function "{name}"; {mend}') from None
+        raise
 
 
 def _time_of(path: Path) -> int:

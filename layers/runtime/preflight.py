@@ -28,8 +28,9 @@ OTHERS = re.compile(
 
 def complaints(variables: Mapping[str, str]) -> list[str]:
     """A sentence for each variable that the function would not know, or not take; none where it cannot be imported."""
+    name = variables.get("DIOSCAR_FUNCTION", "")
     try:
-        function = functions.load(variables.get("DIOSCAR_FUNCTION", ""))
+        function = functions.load_app(name) if functions.is_app(name) else functions.load(name)
     except InputError as error:
         return [f"{error} (another machine's image may have it)"]
     except ImportError:
@@ -37,7 +38,8 @@ def complaints(variables: Mapping[str, str]) -> list[str]:
     except Exception as error:
         return [f"DIOSCAR_FUNCTION: its module cannot be imported ({type(error).__name__}: {error})"]
     settings = [field.name.upper() for field in dataclasses.fields(function.settings)]
-    models = [functions.model_variable(name) for name in function.models]
+    used = function.models if isinstance(function, functions.Function) else ()
+    models = [functions.model_variable(model) for model in used]
     found = []
     for name in variables:
         if name not in (*settings, *models, *OURS) and not OTHERS.fullmatch(name):
