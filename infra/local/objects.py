@@ -5,14 +5,13 @@ transaction that stores it, and `insert`, `delete` and whatever else takes a con
 own. A version that somebody has pinned stays readable by its id after it has been overwritten or deleted.
 """
 
-import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from infra.local import buckets, listing, multipart
+from infra.local import buckets, listing, multipart, versions
 from infra.local.blobs import Blob, Blobs, Content
 from infra.local.contents import INLINE, Digest
 from infra.local.database import Database
@@ -33,7 +32,6 @@ from infra.local.stored import (
     UnknownTarget,
     check_key,
     dump,
-    object_of,
 )
 
 __all__ = [
@@ -64,46 +62,6 @@ Listener = Callable[[sqlite3.Connection, StoredObject, str, Origin], None]
 Target = tuple[str, str, str, Mapping[str, str]]
 """A file of a run, the bucket and key that it becomes, and its metadata."""
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS objects (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    bucket INTEGER NOT NULL,
-    key TEXT NOT NULL,
-    current INTEGER NOT NULL DEFAULT 1,
-    blob INTEGER NOT NULL REFERENCES blobs (id),
-    size INTEGER NOT NULL,
-    etag TEXT NOT NULL,
-    sha256 TEXT NOT NULL,
-    modified REAL NOT NULL,
-    content_type TEXT NOT NULL,
-    metadata TEXT NOT NULL,
-    headers TEXT NOT NULL,
-    tags TEXT NOT NULL,
-    checksums TEXT NOT NULL,
-    parts TEXT NOT NULL
-);
-CREATE UNIQUE INDEX IF NOT EXISTS objects_current ON objects (bucket, key) WHERE current = 1;
-CREATE INDEX IF NOT EXISTS objects_past ON objects (id) WHERE current = 0;
-CREATE INDEX IF NOT EXISTS objects_blob ON objects (blob);
-CREATE TRIGGER IF NOT EXISTS objects_added AFTER INSERT ON objects WHEN new.current = 1
-    BEGIN UPDATE buckets SET objects = objects + 1, bytes = bytes + new.size WHERE id = new.bucket; END;
-CREATE TABLE IF NOT EXISTS garbage (object INTEGER PRIMARY KEY);
-CREATE TRIGGER IF NOT EXISTS objects_gone AFTER UPDATE OF current ON objects WHEN old.current = 1 AND new.current = 0
-    BEGIN
-        UPDATE buckets SET objects = objects - 1, bytes = bytes - old.size WHERE id = old.bucket;
-        INSERT INTO garbage VALUES (old.id);
-    END;
-CREATE TABLE IF NOT EXISTS pins (
-    holder TEXT NOT NULL,
-    object INTEGER NOT NULL,
-    PRIMARY KEY (holder, object)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS pins_object ON pins (object);
-"""
-
-_SELECT = "SELECT o.*, b.name AS bucket_name FROM objects o JOIN buckets b ON b.id = o.bucket"
-_CURRENT = f"{_SELECT} WHERE b.name = ? AND b.deleted = 0 AND o.key = ? AND o.current = 1"
-
 
 class ObjectStore:
     """Buckets and objects; reads belong to the event loop's thread, `connection` is always the writer's."""
@@ -115,7 +73,7 @@ class ObjectStore:
         self.listeners: list[Listener] = []
         self.targets: list[Callable[[str], bool]] = []
         database.add_schema(buckets.SCHEMA)
-        database.add_schema(SCHEMA)
+        database.add_schema(versions.SCHEMA)
         database.add_schema(multipart.SCHEMA)
         self.garbage = Collector(database, blobs, clock)
 
@@ -230,13 +188,11 @@ class ObjectStore:
 
     def find(self, connection: sqlite3.Connection, bucket: str, key: str) -> StoredObject | None:
         """The object as this transaction sees it."""
-        row = connection.execute(_CURRENT, (bucket, key)).fetchone()
-        return None if row is None else object_of(row)
+        return versions.find(connection, bucket, key)
 
     def version(self, connection: sqlite3.Connection, number: int) -> StoredObject | None:
         """One version as this transaction sees it, whether it is the current one or not."""
-        row = connection.execute(f"{_SELECT} WHERE o.id = ?", (number,)).fetchone()
-        return None if row is None else object_of(row)
+        return versions.by_number(connection, number)
 
     def insert(
         self,
@@ -287,7 +243,7 @@ class ObjectStore:
             tuple(parts),
         )
         self._supersede(connection, number, key)
-        stored = add_row(connection, number, stored)
+        stored = versions.add_row(connection, number, stored)
         for listener in self.listeners:
             listener(connection, stored, event, origin)
         return stored
@@ -306,7 +262,7 @@ class ObjectStore:
             return None
         self._supersede(connection, buckets.number(connection, bucket), key)
         if origin is not None:
-            removal = replace(found, id=_next_number(connection), modified=self.clock())
+            removal = replace(found, id=versions.next_number(connection), modified=self.clock())
             for listener in self.listeners:
                 listener(connection, removal, REMOVED, origin)
         return found
@@ -394,43 +350,10 @@ class ObjectStore:
         return [*dict.fromkeys(found)]
 
     def _supersede(self, connection: sqlite3.Connection, bucket: int, key: str) -> None:
-        done = connection.execute(
-            "UPDATE objects SET current = 0 WHERE bucket = ? AND key = ? AND current = 1", (bucket, key)
-        )
-        if done.rowcount:
+        if versions.supersede(connection, bucket, key):
             self.garbage.soon()
 
 
 def blob_of(stored: StoredObject) -> Blob:
     """The contents of an object; whether they stand in a file is the blobs' own business."""
     return Blob(stored.blob, stored.size, "", stored.sha256)
-
-
-def _next_number(connection: sqlite3.Connection) -> int:
-    """The number that the next version would have had; it will have the one after it."""
-    row = connection.execute("UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'objects' RETURNING seq").fetchone()
-    return int(row[0])
-
-
-def add_row(connection: sqlite3.Connection, bucket: int, stored: StoredObject) -> StoredObject:
-    """Make the row of a version, current from now on, in the bucket of that number."""
-    done = connection.execute(
-        "INSERT INTO objects (bucket, key, blob, size, etag, sha256, modified, content_type, metadata, headers, tags,"
-        " checksums, parts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            bucket,
-            stored.key,
-            stored.blob,
-            stored.size,
-            stored.etag,
-            stored.sha256,
-            stored.modified,
-            stored.content_type,
-            dump(stored.metadata),
-            dump(stored.headers),
-            dump(stored.tags),
-            dump(stored.checksums),
-            json.dumps(stored.parts),
-        ),
-    )
-    return replace(stored, id=done.lastrowid or 0)

@@ -21,8 +21,9 @@ from infra.local.blobs import Blob, Blobs, Content
 from infra.local.database import Database
 from infra.local.external.remote import Remote
 from infra.local.jobs import Job
-from infra.local.objects import ObjectStore, Target, add_row
+from infra.local.objects import ObjectStore, Target
 from infra.local.stored import NoSuchKey, StoredObject
+from infra.local.versions import add_row
 from layers.objects.client import ObjectInfo, S3Client
 from layers.objects.errors import NoSuchObject, ObjectError
 from layers.runtime.contract import InputError
@@ -153,6 +154,10 @@ class ExternalStore(ObjectStore):
             return super().insert(connection, bucket, key, content, **more)
         self.database.after_commit(lambda: self.on_stored(bucket, key))
         return StoredObject(0, bucket, key, content.size, "", content.sha256, "", {}, self.clock(), ELSEWHERE.id)
+
+    def delete_bucket_if_empty(self, connection: sqlite3.Connection, name: str, *, service: str | None = None) -> bool:
+        """A bucket stays on record: it stays there, too, and other services may have their mailboxes in it."""
+        return False
 
     def record(self, connection: sqlite3.Connection, info: ObjectInfo) -> StoredObject:
         """The row of a version that is there now; a new one where this version has not been seen before."""

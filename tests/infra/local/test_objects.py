@@ -3,11 +3,12 @@
 import asyncio
 import os
 from functools import partial
+from hashlib import md5, sha256
 
 import pytest
 
-from infra.local import objects
-from infra.local.blobs import Blobs
+from infra.local import contents, objects
+from infra.local.blobs import Blobs, blocks
 from infra.local.contents import INLINE
 from infra.local.database import Database, DiskFull
 from infra.local.objects import (
@@ -86,6 +87,46 @@ async def test_contents_survive_a_restart(place, tmp_path, size):
         assert len(again.files()) == (size > INLINE)
     finally:
         again.close()
+
+
+@pytest.mark.parametrize("nowait", [True, False])
+async def test_contents_are_read_whether_they_are_in_memory_or_not(opened, tmp_path, monkeypatch, nowait):
+    """Where the system cannot tell, or has to fetch them from the disk, a thread reads them."""
+    if not nowait:
+        monkeypatch.setattr(contents, "NOWAIT", None)
+    data = os.urandom(5_000_000)
+    stored = await opened.put("k", data)
+    for cold in (False, True):
+        if cold and hasattr(os, "posix_fadvise"):
+            (file,) = opened.files()
+            with file.open("rb") as source:
+                os.posix_fadvise(source.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        with opened.store.open(stored) as content:
+            assert b"".join([bytes(block) async for block in blocks(content, 3, 4_999_999)]) == data[3:4_999_999]
+
+
+async def test_a_large_upload_in_pieces_of_any_size_is_hashed_and_kept(opened, monkeypatch):
+    monkeypatch.setattr(contents, "SYNC", 1_000_000)
+    data = os.urandom(4_000_000)
+    async with opened.blobs.writer() as writer:
+        start = 0
+        for size in (1, 70_000, 1_000_000, 3, 2_000_000, len(data)):
+            await writer.write(data[start : start + size])
+            start = min(len(data), start + size)
+        blob = await writer.finish()
+    assert (blob.size, blob.md5, blob.sha256) == (len(data), md5(data).hexdigest(), sha256(data).hexdigest())
+    stored = await opened.database.write(lambda c: opened.store.insert(c, "bucket", "k", blob))
+    with opened.store.open(stored) as content:
+        assert await content.read(0, len(data)) == data
+
+
+async def test_a_blob_that_is_shorter_than_its_row_is_an_error_and_no_end(opened):
+    stored = await opened.put("k", b"x" * LARGE)
+    (file,) = opened.files()
+    os.truncate(file, 10)
+    with opened.store.open(stored) as content, pytest.raises(OSError, match="shorter than its row"):
+        async for _ in blocks(content, 0, LARGE):
+            pass
 
 
 async def test_a_finished_file_is_taken_in_as_a_copy(opened, tmp_path):
