@@ -51,8 +51,16 @@ class S3Client:
     """Reads and writes objects of any S3 store; may be used by several threads at once."""
 
     def __init__(
-        self, endpoint: str, access_key: str, secret_key: str, region: str = "us-east-1", verify: bool = True
+        self,
+        endpoint: str,
+        access_key: str,
+        secret_key: str,
+        region: str = "us-east-1",
+        verify: bool = True,
+        *,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
+        self._timeout_s = timeout_s
         self._idle: list[http.client.HTTPConnection] = []
         parts = urlsplit(endpoint)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
@@ -235,14 +243,14 @@ class S3Client:
             connection.close()
         host, port = self._address
         if not self._secure:
-            return http.client.HTTPConnection(host, port, timeout=TIMEOUT_S, blocksize=BLOCK)
+            return http.client.HTTPConnection(host, port, timeout=self._timeout_s, blocksize=BLOCK)
         import ssl
 
         context = ssl.create_default_context()
         if not self._verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-        return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, blocksize=BLOCK, context=context)
+        return http.client.HTTPSConnection(host, port, timeout=self._timeout_s, blocksize=BLOCK, context=context)
 
 
 class _Refused(Exception):  # noqa: N818

@@ -21,7 +21,9 @@ T = TypeVar("T")
 THREADS = 8
 PAGE = 1000
 EVENTS = "s3:ObjectCreated:*"
-CONNECT_S, READ_S = 5.0, 30.0
+SILENCE_S = 20.0
+"""How long the store may say nothing; asked four times, that is less than a stop of the cluster may take."""
+CONNECT_S = 5.0
 WRONG_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch")
 
 
@@ -34,7 +36,12 @@ class Remote:
         self._settings = settings
         self._keys = keys
         self._client = S3Client(
-            address.endpoint, keys.minio_access_key, keys.minio_secret_key, address.region, address.verify
+            address.endpoint,
+            keys.minio_access_key,
+            keys.minio_secret_key,
+            address.region,
+            address.verify,
+            timeout_s=SILENCE_S,
         )
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="external-store")
         self._admin: Minio | None = None
@@ -145,7 +152,7 @@ class Remote:
                 region=self._settings.address.region,
                 http_client=urllib3.PoolManager(
                     maxsize=THREADS,
-                    timeout=urllib3.Timeout(connect=CONNECT_S, read=READ_S),
+                    timeout=urllib3.Timeout(connect=CONNECT_S, read=SILENCE_S),
                     retries=urllib3.Retry(total=1, backoff_factor=0.2),
                     cert_reqs="CERT_REQUIRED" if self._settings.address.verify else "CERT_NONE",
                 ),

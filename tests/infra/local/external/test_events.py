@@ -221,6 +221,16 @@ def test_what_is_no_upload_to_a_mailbox_makes_no_job(world: Linked, body: object
     assert world.cluster.jobs(service="ext-odd") == []
 
 
+def test_a_mailbox_that_two_services_share_outlives_the_first(world: Linked):
+    deploy(world, "ext-shared", script=COPY)
+    mailbox = [{"storage_provider": "minio.default", "path": "ext-shared/in"}]
+    world.cluster.deploy("ext-sharer", script=COPY, input=mailbox)
+    assert world.cluster.http.delete(world.cluster.url("/system/services/ext-shared")).status_code == 204
+    world.put("ext-shared/in/a")
+    world.cluster.ended("ext-sharer")
+    assert world.read("ext-sharer/out/a") == b"x"
+
+
 def test_the_status_says_where_the_objects_are(world: Linked, capsys: pytest.CaptureFixture[str]):
     deploy(world, "ext-status", script=COPY)
     eventually(lambda: world.health()["notified"])
