@@ -159,10 +159,6 @@ class ExternalStore(ObjectStore):
         """A bucket stays on record: it stays there, too, and other services may have their mailboxes in it."""
         return False
 
-    def delete_bucket_if_empty(self, connection: sqlite3.Connection, name: str, *, service: str | None = None) -> bool:
-        """A bucket stays on record: it stays there, too, and other services may have their mailboxes in it."""
-        return False
-
     def record(self, connection: sqlite3.Connection, info: ObjectInfo) -> StoredObject:
         """The row of a version that is there now; a new one where this version has not been seen before."""
         found = self.find(connection, info.bucket, info.key)
