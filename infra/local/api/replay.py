@@ -65,10 +65,12 @@ class ReplayRoutes:
         if service and self._engine.services.get(service) is None:
             raise NoSuchService(service)
         if kind == "objects":
-            return await self._replayer.objects(
-                _text(options, "bucket"),
+            bucket, keys = _text(options, "bucket"), _keys(options)
+            heard = await self._hear(bucket, keys or [])
+            return len(heard) + await self._replayer.objects(
+                bucket,
                 _text(options, "prefix", ""),
-                keys=_keys(options),
+                keys=keys and [key for key in keys if key not in heard],
                 service=service,
                 missing=bool(options.get("missing", False)),
             )
@@ -83,6 +85,12 @@ class ReplayRoutes:
                 _number(options, "until", time.time() + 1),
             )
         )
+
+    async def _hear(self, bucket: str, keys: list[str]) -> set[str]:
+        """Of objects in another store: those that had not been heard of, and have their first jobs now."""
+        if self._link is None:
+            return set()
+        return {key for key in keys if await self._link.intake.notice(bucket, key)}
 
 
 def _read(body: bytes) -> tuple[str, dict[str, Any]]:

@@ -221,6 +221,36 @@ def test_what_is_no_upload_to_a_mailbox_makes_no_job(world: Linked, body: object
     assert world.cluster.jobs(service="ext-odd") == []
 
 
+def test_what_failed_or_was_never_heard_of_runs_again(
+    world: Linked, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    script = f"[ -e {tmp_path}/mended ] || exit 1; {COPY}"
+    records = 'R="$TMP_OUTPUT_DIR/_runs/${STORAGE_OBJECT_KEY#in/}"; mkdir -p "$R"; echo "{}" > "$R/1.json"'
+    deploy(world, "ext-again", script=f"{script}; {records}", variables=FUNCTION, annotations={"dioscar/retries": "0"})
+    world.put("ext-again/in/dead")
+    assert world.cluster.ended("ext-again")[0]["state"] == "Dead"
+    (tmp_path / "mended").touch()
+    rules = world.s3.get_bucket_notification_configuration(Bucket="ext-again")["QueueConfigurations"]
+    world.s3.put_bucket_notification_configuration(Bucket="ext-again", NotificationConfiguration={})
+    world.put("ext-again/in/lost")
+    wanted = {"QueueConfigurations": rules}
+    world.s3.put_bucket_notification_configuration(Bucket="ext-again", NotificationConfiguration=wanted)
+    command = ["replay", "--without-output", "--service", "ext-again", "--cluster", str(world.cluster.data), "--json"]
+    assert main(command) == 0
+    found = [(one["key"], one["job"]) for one in json.loads(capsys.readouterr().out)["inputs"]]
+    assert found == [("in/dead", "Dead"), ("in/lost", None)]
+    assert main([*command, "--yes"]) == 0
+    assert json.loads(capsys.readouterr().out)["replayed"] == 2
+    world.cluster.ended("ext-again", 3)
+    assert (world.read("ext-again/out/dead"), world.read("ext-again/out/lost")) == (b"x", b"x")
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out)["inputs"] == []
+    assert main(["replay", "--service", "ext-again", "--cluster", str(world.cluster.data), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"replayed": 1}  # the dead job itself, of before
+    assert world.list_now() == 0
+    assert len(world.cluster.jobs(service="ext-again")) == 3
+
+
 def test_a_mailbox_that_two_services_share_outlives_the_first(world: Linked):
     deploy(world, "ext-shared", script=COPY)
     mailbox = [{"storage_provider": "minio.default", "path": "ext-shared/in"}]
