@@ -127,7 +127,7 @@ async def _serve(
         s3_app = S3App(store, secrets.get, REGION, domains=domains(environ))
         if s3_socket is not None:
             sockets.append(s3_socket)
-            servers.append(_server(s3_app))
+            servers.append(_server(s3_app, websockets=False))
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -185,10 +185,11 @@ class _Server(uvicorn.Server):
         return nullcontext()
 
 
-def _server(app: Any) -> _Server:
+def _server(app: Any, *, websockets: bool = True) -> _Server:
     config = uvicorn.Config(
         app,
         http=Connection,
+        ws="auto" if websockets else "none",
         lifespan="off",
         access_log=False,
         proxy_headers=False,

@@ -42,7 +42,7 @@ class Connection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Some of a body; where none waits before it, it is handed on as it is, which spares two copies of it all."""
-        if self.cycle.body or self.cycle.response_complete:
+        if self.cycle is None or self.cycle.body or self.cycle.response_complete:
             super().on_body(body)
             return
         self.cycle.body = body  # type: ignore[assignment] # it is only read, and replaced, from here on

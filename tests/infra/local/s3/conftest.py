@@ -79,6 +79,7 @@ class Endpoint:
         config = uvicorn.Config(
             app,
             http=Connection,
+            ws="none",
             lifespan="off",
             access_log=False,
             log_config=None,

@@ -148,6 +148,16 @@ def test_two_hundred_at_once(endpoint, s3, bucket):
     assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == MANY
 
 
+@pytest.mark.parametrize("body", [b"", b"hello"])
+def test_nothing_is_upgraded(endpoint, body):
+    """Who asks for a web socket is answered as anybody is."""
+    upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: eA==\r\n"
+    request = f"GET /b HTTP/1.1\r\nHost: x\r\n{upgrade}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    with socket.create_connection(endpoint.address, timeout=20) as connection:
+        connection.sendall(request)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 403 ")
+
+
 def test_unicode_is_taken_as_it_is_sent(s3, minio, bucket):
     """What looks the same in two normal forms is two keys."""
     composed, decomposed = "caf\u00e9", "cafe\u0301"
