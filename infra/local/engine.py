@@ -118,8 +118,10 @@ class Engine:
         self._scratch.close()
         await asyncio.gather(*self._pending_writes, return_exceptions=True)
 
-    async def submit(self, deployed: Deployed, body: bytes) -> Job:
+    async def submit(self, deployed: Deployed, body: bytes, caller: str = "") -> Job:
         """Queue an asynchronous call (`/job`); a notification of several objects is a job for each, the first returned.
+
+        `caller` is the user who calls with a token of their own.
 
         Raises InputError where the body is neither JSON nor base64, NoSuchService where the service has just gone.
         """
@@ -131,7 +133,10 @@ class Engine:
             if not exists(connection, deployed.name, deployed.token):
                 raise NoSuchService(deployed.name)
             attempts = 1 + deployed.settings.retries
-            added = [jobs.add(connection, deployed.name, one, max_attempts=attempts) for one in bodies]
+            added = [
+                jobs.add(connection, deployed.name, one, max_attempts=attempts, tenant=deployed.tenant, caller=caller)
+                for one in bodies
+            ]
             self.wake(deployed.name)
             return added[0]
 
@@ -235,6 +240,8 @@ class Engine:
             key=stored.key,
             object_id=stored.id,
             parent=parent or self._finisher.emitting,
+            tenant=deployed.tenant,
+            caller=origin.user,
         )
         jobs.handle(connection, deployed.name, stored.id)
         self.store.pin(connection, stored.id, job.id)

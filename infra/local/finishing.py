@@ -69,7 +69,7 @@ class Finisher:
             else:
                 blobs[path] = await self._store.ingest(workspace.produced / path)
         await self._store.publish(job, targets, blobs, trace)
-        origin = Origin(principal=deployed.name)
+        origin = Origin(principal=deployed.name, user=deployed.tenant)
 
         def work(connection: sqlite3.Connection) -> bool:
             if not jobs.is_open(connection, job):

@@ -8,9 +8,19 @@ from infra.local.jobs import COLUMNS, Job, OutputRow, job_of
 
 
 def find(
-    connection: sqlite3.Connection, where: Mapping[str, str], *, limit: int, before: int | None = None
+    connection: sqlite3.Connection, where: Mapping[str, str], *, limit: int, before: int | None = None, user: str = ""
 ) -> list[Job]:
-    """The newest jobs by any of `service`, `state`, `bucket` and `key`; `before` is the `seq` to go on from."""
+    """The newest jobs by any of `service`, `state`, `bucket` and `key`; `before` is the `seq` to go on from.
+
+    Where a user is named, only those of the user's services, and those that the user had others' services do.
+    """
+    if user:
+        found = [
+            job
+            for side in ("tenant", "caller")
+            for job in find(connection, {**where, side: user}, limit=limit, before=before)
+        ]
+        return sorted(found, key=lambda job: -job.seq)[:limit]
     terms = [f"{name} = ?" for name in where]
     values: list[Any] = list(where.values())
     if before is not None:

@@ -37,7 +37,9 @@ CREATE TABLE IF NOT EXISTS jobs (
     reason TEXT NOT NULL DEFAULT '',
     run_key TEXT NOT NULL DEFAULT '',
     pinned TEXT,
-    printed TEXT NOT NULL DEFAULT ''
+    printed TEXT NOT NULL DEFAULT '',
+    tenant TEXT NOT NULL DEFAULT '',
+    caller TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX IF NOT EXISTS jobs_open ON jobs (service, seq) WHERE state IN ('Pending', 'Running', 'Retrying');
 CREATE INDEX IF NOT EXISTS jobs_ready ON jobs (service, seq)
@@ -50,6 +52,8 @@ CREATE INDEX IF NOT EXISTS jobs_of_state ON jobs (state, seq);
 CREATE INDEX IF NOT EXISTS jobs_of_key ON jobs (key, seq);
 CREATE INDEX IF NOT EXISTS jobs_of_bucket ON jobs (bucket, seq);
 CREATE INDEX IF NOT EXISTS jobs_of_parent ON jobs (parent) WHERE parent != '';
+CREATE INDEX IF NOT EXISTS jobs_of_tenant ON jobs (tenant, seq) WHERE tenant != '';
+CREATE INDEX IF NOT EXISTS jobs_of_caller ON jobs (caller, seq) WHERE caller != '';
 CREATE TABLE IF NOT EXISTS transitions (
     job INTEGER NOT NULL REFERENCES jobs (seq) ON DELETE CASCADE,
     time REAL NOT NULL,
@@ -111,7 +115,11 @@ OSCAR_PHASES = {
 
 @dataclass(frozen=True)
 class Job:
-    """A row of the queue; times in Unix seconds."""
+    """A row of the queue; times in Unix seconds.
+
+    `tenant` is the user who owned the service, `caller` the one who had it run, where that is another; both are empty
+    for the administrator.
+    """
 
     seq: int
     id: str
@@ -130,6 +138,8 @@ class Job:
     reason: str
     run_key: str
     pinned: str | None
+    tenant: str = ""
+    caller: str = ""
 
 
 @dataclass(frozen=True)
@@ -155,16 +165,34 @@ def add(
     key: str = "",
     object_id: int | None = None,
     parent: str = "",
+    tenant: str = "",
+    caller: str = "",
 ) -> Job:
-    """Queue an invocation of `service` with the event or payload `body`."""
+    """Queue an invocation of `service` with the event or payload `body`; `caller` may be its `tenant` too."""
+    caller = "" if caller == tenant else caller
     now = time.time()
     name = service if len(service) < 25 else service[:16]  # OSCAR's rule: the name must fit a Kubernetes label
     job_id = f"{name}-{_uuid(now)}"
     queued = object_id is not None and _first_open(connection, service, bucket, key) is not None
     done = connection.execute(
-        "INSERT INTO jobs (id, service, bucket, key, object, body, parent, state, max_attempts, queued, created)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (job_id, service, bucket, key, object_id, body, parent, State.PENDING, max_attempts, queued, now),
+        "INSERT INTO jobs"
+        " (id, service, bucket, key, object, body, parent, state, max_attempts, queued, created, tenant, caller)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            job_id,
+            service,
+            bucket,
+            key,
+            object_id,
+            body,
+            parent,
+            State.PENDING,
+            max_attempts,
+            queued,
+            now,
+            tenant,
+            caller,
+        ),
     )
     seq = done.lastrowid or 0
     _note(connection, seq, State.PENDING, 0, now=now)
@@ -186,6 +214,8 @@ def add(
         reason="",
         run_key="",
         pinned=None,
+        tenant=tenant,
+        caller=caller,
     )
 
 
@@ -379,14 +409,17 @@ def delete(connection: sqlite3.Connection, job_id: str) -> bool:
     return bool(rows.fetchall())
 
 
-def delete_finished(connection: sqlite3.Connection, service: str, *, everything: bool, limit: int) -> list[str]:
-    """Forget some jobs of a service that succeeded, or of all that have ended; returns their ids."""
+def delete_finished(
+    connection: sqlite3.Connection, service: str, *, everything: bool, limit: int, user: str = ""
+) -> list[str]:
+    """Forget some jobs of a service (a user's, if one is named) that succeeded, or that ended; returns their ids."""
     states = (State.SUCCEEDED, State.DEAD, State.CANCELLED) if everything else (State.SUCCEEDED,)
     marks = ", ".join("?" * len(states))
+    of_user = " AND (tenant = ? OR caller = ?)" if user else ""
     rows = connection.execute(
         "DELETE FROM jobs WHERE seq IN (SELECT seq FROM jobs WHERE service = ?"  # noqa: S608
-        f" AND state IN ({marks}) ORDER BY seq LIMIT ?) RETURNING id",
-        (service, *states, limit),
+        f" AND state IN ({marks}){of_user} ORDER BY seq LIMIT ?) RETURNING id",
+        (service, *states, *([user, user] if user else []), limit),
     )
     return [row[0] for row in rows.fetchall()]
 

@@ -51,6 +51,11 @@ class Deployed:
     def name(self) -> str:
         return self.service.name
 
+    @property
+    def tenant(self) -> str:
+        """The user who owns it; empty where that is the administrator."""
+        return "" if self.owner == ADMIN else self.owner
+
     @cached_property
     def variables(self) -> dict[str, str]:
         """Its environment variables, secrets among them."""

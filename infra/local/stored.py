@@ -62,6 +62,12 @@ class KeyTooLong(InvalidKey):
     code = "KeyTooLongError"
 
 
+class BucketForbidden(StoreError):  # noqa: N818
+    """The bucket is somebody else's, and not shared with who asks."""
+
+    code = "AccessDenied"
+
+
 class UnknownTarget(StoreError):  # noqa: N818
     """A notification names a target that is not there; in MinIO's own words."""
 
@@ -81,6 +87,8 @@ class Origin:
     source_ip: str = ""
     user_agent: str = ""
     request_id: str = ""
+    user: str = ""
+    """The user's uid, where it was not the administrator."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from infra.local.api.authentication import Handler, basic
+from infra.local.api.authentication import Doors, Handler
 from infra.local.api.events import EventRoutes
 from infra.local.api.information import InformationRoutes
 from infra.local.api.invocation import Invocations
@@ -23,6 +23,8 @@ from infra.local.engine import Engine
 from infra.local.external.link import Link
 from infra.local.objects import StoreError
 from infra.local.settings import Credentials, StoreAddress
+from infra.local.stored import BucketForbidden
+from infra.local.users.users import Users
 from infra.local.webhooks import Webhooks
 from layers.objects.errors import ObjectError, StoreUnavailable
 
@@ -37,23 +39,32 @@ def make_app(
     address: StoreAddress,
     data: Path,
     link: Link | None = None,
+    users: Users | None = None,
 ) -> ASGIApp:
-    """The ASGI application; `address` is what services and clients are told, `link` the way to another store."""
+    """The ASGI application; `address` is what services and clients are told, `link` the way to another store.
+
+    Without `users`, only the administrator gets in.
+    """
     information = InformationRoutes(credentials, address)
     services = ServiceRoutes(engine, address)
     logs = LogRoutes(engine)
     own = OwnRoutes(engine, webhooks, data)
     replay = ReplayRoutes(engine, link)
 
+    doors = Doors(credentials, users)
+
     def system(method: str, path: str, handler: Handler) -> Route:
-        return Route(path, basic(credentials, handler), methods=[method])
+        return Route(path, doors.anyone(handler), methods=[method])
+
+    def administration(method: str, path: str, handler: Handler) -> Route:
+        return Route(path, doors.administrator(handler), methods=[method])
 
     elsewhere: list[Route] = []
     if link is not None:
         told = EventRoutes(link, credentials.events_token)
         elsewhere = [
             Route("/dioscar/v1/events", told.receive, methods=["POST"]),
-            system("GET", "/dioscar/v1/store", told.health),
+            administration("GET", "/dioscar/v1/store", told.health),
         ]
 
     others = Starlette(
@@ -71,19 +82,19 @@ def make_app(
             system("DELETE", "/system/logs/{service}", logs.delete_all),
             system("GET", "/system/logs/{service}/{job}", logs.read),
             system("DELETE", "/system/logs/{service}/{job}", logs.delete),
-            system("GET", "/metrics", own.metrics),
-            system("GET", "/dioscar/v1/status", own.status),
+            administration("GET", "/metrics", own.metrics),
+            administration("GET", "/dioscar/v1/status", own.status),
             system("GET", "/dioscar/v1/jobs", own.jobs),
             system("GET", "/dioscar/v1/jobs/{job}", own.job),
             system("POST", "/dioscar/v1/jobs/{job}/cancel", own.cancel),
             system("GET", "/dioscar/v1/jobs/{job}/log", own.log),
             system("POST", "/dioscar/v1/jobs/{job}/replay", replay.job),
-            system("POST", "/dioscar/v1/replay", replay.many),
-            system("POST", "/dioscar/v1/backup", own.backup),
+            administration("POST", "/dioscar/v1/replay", replay.many),
+            administration("POST", "/dioscar/v1/backup", own.backup),
         ],
         exception_handlers=dict.fromkeys((DatabaseError, StoreError, ObjectError, Exception), _failed),
     )
-    return Invocations(engine, others, _answer_to)
+    return Invocations(engine, others, _answer_to, users)
 
 
 async def _failed(request: Request, error: Exception) -> Response:
@@ -99,6 +110,6 @@ def _answer_to(error: Exception) -> Response:
     if isinstance(error, MemoryError):
         return text_reply("the cluster has no memory left for this; try again later", 503)
     if isinstance(error, (StoreError, ObjectError)):
-        return text_reply(str(error), 400)
+        return text_reply(str(error), 403 if isinstance(error, BucketForbidden) else 400)
     log.error("a request failed", exc_info=error)
     return empty(500)  # OSCAR answers a defect of its own with nothing; ours is in the cluster's log

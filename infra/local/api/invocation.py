@@ -12,12 +12,13 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from infra.local.api.authentication import by_token, refused
+from infra.local.api.authentication import Callers, refused
 from infra.local.api.replies import empty, json_reply
 from infra.local.engine import Engine, Reply
 from infra.local.executors import Ended
 from infra.local.executors.process import TIMED_OUT
 from infra.local.services import NoSuchService
+from infra.local.users.users import Users
 from layers.runtime.contract import Exit, InputError
 
 LARGEST_BODY = 256 * 2**20
@@ -29,8 +30,11 @@ HANDLED = ("/run/", "/job/")
 class Invocations:
     """Synchronous and asynchronous calls over an engine; everything else goes to `others`."""
 
-    def __init__(self, engine: Engine, others: ASGIApp, failed: Callable[[Exception], Response]) -> None:
+    def __init__(
+        self, engine: Engine, others: ASGIApp, failed: Callable[[Exception], Response], users: Users | None = None
+    ) -> None:
         self._engine = engine
+        self._callers = Callers(engine.services, users)
         self._others = others
         self._failed = failed
 
@@ -54,9 +58,10 @@ class Invocations:
 
     async def _run(self, service: str, headers: Mapping[bytes, bytes], receive: Receive) -> ASGIApp | None:
         """The function's reply (base64), or `{"error": {"type", "message"}}` with a 4xx or 5xx; None: nobody waits."""
-        deployed = by_token(headers, service, self._engine.services)
-        if deployed is None:
-            return refused(service)
+        called = await self._callers.called(headers, service)
+        if isinstance(called, Response):
+            return called
+        deployed, _ = called
         try:
             reply = await _while_listening(receive, self._engine.call(deployed, await _body(receive)))
         except InputError as error:
@@ -69,11 +74,12 @@ class Invocations:
 
     async def _job(self, service: str, headers: Mapping[bytes, bytes], receive: Receive) -> ASGIApp:
         """201 with an empty body, as OSCAR; the job's id is in the header `X-Dioscar-Job`."""
-        deployed = by_token(headers, service, self._engine.services)
-        if deployed is None:
-            return refused(service)
+        called = await self._callers.called(headers, service)
+        if isinstance(called, Response):
+            return called
+        deployed, user = called
         try:
-            job = await self._engine.submit(deployed, await _body(receive))
+            job = await self._engine.submit(deployed, await _body(receive), user.uid if user else "")
         except InputError as error:
             return _error(Ended(Exit.BAD_INPUT, "InputError", str(error)))
         except NoSuchService:

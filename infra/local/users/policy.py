@@ -42,6 +42,15 @@ class OwnedBucket(Protocol):
     def allowed_users(self) -> Collection[str]: ...
 
 
+class OwnedJob(Protocol):
+    """A job (`infra.local.jobs.Job`)."""
+
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def caller(self) -> str: ...
+
+
 def sees_service(user: User, deployed: OwnedService) -> bool:
     """Whether a service is shown to the user, and may be called."""
     shared = deployed.service
@@ -51,6 +60,11 @@ def sees_service(user: User, deployed: OwnedService) -> bool:
 def changes_service(user: User, deployed: OwnedService) -> bool:
     """Whether the user may update, start, stop and delete a service."""
     return user.is_admin or deployed.owner == user.uid
+
+
+def sees_job(user: User, job: OwnedJob) -> bool:
+    """Whether the user may see a job, cancel and delete it: who owned its service, and who had it run."""
+    return user.is_admin or user.uid in (job.tenant, job.caller)
 
 
 def sees_bucket(user: User, bucket: OwnedBucket) -> bool:
