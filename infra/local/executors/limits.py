@@ -120,11 +120,11 @@ class Limits:
         self._looking = asyncio.get_running_loop().create_task(self._look())
 
     async def _look(self) -> None:
-        before = time.monotonic()
+        before, took = time.monotonic(), 0.0
         watches = [watch for watch in self._watches if before - watch.began >= LOOK_S]
         try:
             if watches:
-                await asyncio.to_thread(look, watches)
+                took = await asyncio.to_thread(look, watches)
             if self._clean < SWEEPS:
                 left = await asyncio.to_thread(sweep, frozenset(self._marks))
                 self._clean = 0 if left else self._clean + 1
@@ -135,8 +135,7 @@ class Limits:
             self._failing = True
         self._looking = None
         if self._watches or self._clean < SWEEPS:
-            took = time.monotonic() - before
-            self._arm(max(LOOK_S, took / SHARE if watches else 0.0))
+            self._arm(max(LOOK_S, took / SHARE))
 
 
 def are_on(environ: Mapping[str, str]) -> bool:
@@ -153,8 +152,9 @@ def last_in_line(pid: int) -> None:
         (PROC / str(pid) / "oom_score_adj").write_text(OOM_SCORE)
 
 
-def look(watches: Iterable[Watch]) -> None:
-    """End every run that uses more memory than it may, and cut logs to their length."""
+def look(watches: Iterable[Watch]) -> float:
+    """End every run that uses more memory than it may, cut logs to their length, and return the CPU seconds it took."""
+    began = time.thread_time()
     table = _table()
     for watch in watches:
         trim(watch)
@@ -166,6 +166,7 @@ def look(watches: Iterable[Watch]) -> None:
             if used > watch.memory:
                 watch.used = used
                 _kill(tree)
+    return time.thread_time() - began
 
 
 def sweep(living: frozenset[str]) -> int:
