@@ -8,6 +8,7 @@ from fdl.names import did_you_mean
 
 PREFIX = "dioscar/"
 EXECUTORS = ("warm", "process")
+BOOLEANS = {"true": True, "false": False}
 DIGITS = 9
 
 
@@ -23,6 +24,8 @@ class EngineSettings:
     """`dioscar/concurrency`: jobs of the service that run at once; the engine's choice by default."""
     executor: str | None = None
     """`dioscar/executor`: `warm` or `process`; by default `warm` where the script is `fdl/function.sh`."""
+    network: bool = False
+    """`dioscar/network`: whether its jobs may use the network, where that is closed to jobs."""
     loop: tuple[str, ...] = ()
     """`dioscar/loop`: mailboxes (`bucket/folder`, comma-separated) to which a forward may close a cycle."""
 
@@ -42,18 +45,26 @@ def engine_settings(annotations: Mapping[str, str]) -> EngineSettings:
         timeout_s=_whole("timeout", values["timeout"], least=1) if "timeout" in values else None,
         concurrency=_whole("concurrency", values["concurrency"], least=1) if "concurrency" in values else None,
         executor=executor,
+        network=_boolean("network", values.get("network", "false")),
         loop=tuple(target.strip(" /") for target in values.get("loop", "").split(",") if target.strip(" /")),
     )
 
 
 def check_known(annotations: Mapping[str, str]) -> None:
     """Raises ValueError for an annotation `dioscar/...` that the engine would not understand, with the nearest one."""
-    known = [PREFIX + name for name in ("retries", "timeout", "concurrency", "executor", "loop")]
+    known = [PREFIX + name for name in ("retries", "timeout", "concurrency", "executor", "network", "loop")]
     for name in annotations:
         if name.startswith(PREFIX) and name not in known:
             mend = did_you_mean(name, known)
             mend = f'write "{mend}"' if mend else "the known ones are " + ", ".join(known)
             raise ValueError(f"{name} is no annotation that the engine knows; {mend}")
+
+
+def _boolean(name: str, text: str) -> bool:
+    if text not in BOOLEANS:
+        mend = "true" if text.strip().lower() in ("true", "yes", "on", "1") else "false"
+        raise ValueError(f'dioscar/{name}: {quoted(text)} is neither true nor false; write "{mend}"')
+    return BOOLEANS[text]
 
 
 def _whole(name: str, text: str, *, least: int) -> int:

@@ -24,6 +24,8 @@ FUNCTION_SCRIPT = (ROOT / "fdl" / "function.sh").read_text()
 TWIN = ROOT / "tests" / "contract" / "twin"
 COMMAND = (sys.executable, "-P", "-m", "infra.local")
 PATIENCE_S = 60.0
+SANDBOX = "DIOSCAR_SANDBOX"
+"""Off unless a test is about it, or the environment says otherwise: tests look into what their scripts leave behind."""
 
 
 def eventually(look: Callable[[], T | None], patience_s: float = PATIENCE_S, what: str = "it") -> T:
@@ -50,7 +52,7 @@ class Cluster:
     def start(self) -> None:
         (self.data / "cluster.json").unlink(missing_ok=True)
         self.data.mkdir(parents=True, exist_ok=True)
-        environ = {**os.environ, "PYTHONPATH": str(TWIN), **self.environ}
+        environ = {SANDBOX: "off", **os.environ, "PYTHONPATH": str(TWIN), **self.environ}
         with (self.data / "cluster.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*self.command, "--data", str(self.data), "--api", "127.0.0.1:0", "--s3", "127.0.0.1:0", *self.options],

@@ -24,6 +24,7 @@ from infra.local.announcing import notification_of
 from infra.local.database import Database, DatabaseError
 from infra.local.dispatch import Dispatcher
 from infra.local.executors import Ended, Executor, limits
+from infra.local.executors.confinement import confinement_for
 from infra.local.executors.process import ProcessExecutor
 from infra.local.executors.warm import WarmExecutor
 from infra.local.finishing import Finisher
@@ -33,7 +34,7 @@ from infra.local.objects import PUT, ObjectStore, Origin, StoredObject
 from infra.local.services import Deployed, NoSuchService, Services, exists
 from infra.local.staging import Stager
 from infra.local.tracing import Attempt, Tracing
-from infra.local.workspace import ATTEMPT, MARK, SMALL, Scratch, Workspace
+from infra.local.workspace import ATTEMPT, MARK, SMALL, Scratch, Workspace, checkpoint_path
 from layers.runtime import wire
 from layers.runtime.contract import Exit, InputError
 from layers.runtime.incoming import Payload, StorageEvent, interpret
@@ -90,7 +91,7 @@ class Engine:
         self._pending_writes: set[asyncio.Future[None]] = set()
         self._calls: dict[str, asyncio.Semaphore] = {}
         self._function_script = (Path(fdl.__file__).parent / "function.sh").read_text(encoding="utf-8")
-        self._stager = Stager(database, store, data / "checkpoints")
+        self._stager = Stager(database, store, data)
         self._finisher = Finisher(database, store)
         self._scratch = Scratch(data)
         self.metrics = Metrics(lambda: history.open_counts(database.read))
@@ -104,8 +105,10 @@ class Engine:
         self._scratch.clear()
         await self.database.write(jobs.interrupted)
         self._limits = limits.Limits(memory=limits.are_on(os.environ))
-        self._process: Executor = ProcessExecutor(self._data, self._limits)
-        self._warm = WarmExecutor(self._data, self._limits)
+        names = [deployed.name for deployed in self.services.all()]
+        self._confinement = await asyncio.to_thread(confinement_for, self._data, os.environ, names)
+        self._process: Executor = ProcessExecutor(self._data, self._limits, self._confinement)
+        self._warm = WarmExecutor(self._data, self._limits, self._confinement, self._scratch.folders)
         self.services.on_change.append(self._on_service)
         self._dispatcher.start()
 
@@ -115,6 +118,7 @@ class Engine:
         await self._warm.close()
         await self._process.close()
         await self._limits.close()
+        self._confinement.close()
         self._scratch.close()
         await asyncio.gather(*self._pending_writes, return_exceptions=True)
 
@@ -203,7 +207,7 @@ class Engine:
 
     async def forget_checkpoint(self, job_id: str) -> None:
         """Remove what a job kept between its attempts."""
-        folder = Path(f"{self._data}/checkpoints/{job_id}")
+        folder = Path(checkpoint_path(self._data, job_id))
         if folder.exists():
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
@@ -257,6 +261,7 @@ class Engine:
         self._calls.pop(name, None)
         if self.services.get(name) is None:
             self.metrics.forget(name)
+            self._confinement.forget(name)
         self._dispatcher.wake(name)
 
     async def _attempt(self, deployed: Deployed, job: Job) -> None:

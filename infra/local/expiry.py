@@ -16,6 +16,7 @@ from pathlib import Path
 from infra.local.database import Database, DatabaseError
 from infra.local.jobs import State
 from infra.local.objects import ObjectStore
+from infra.local.workspace import checkpoint_path
 
 log = logging.getLogger("dioscar.jobs")
 
@@ -52,7 +53,7 @@ class Expiry:
         self, data: Path, database: Database, store: ObjectStore, ages: Ages, clock: Callable[[], float] = time.time
     ) -> None:
         self._logs = data / "logs"
-        self._checkpoints = data / "checkpoints"
+        self._data = data
         self._database = database
         self._store = store
         self._ages = ages
@@ -86,7 +87,7 @@ class Expiry:
                 lambda connection, after=after: self._some(connection, state, before, after)  # type: ignore[misc]
             )
             for job_id in gone:
-                await asyncio.to_thread(shutil.rmtree, self._checkpoints / job_id, ignore_errors=True)
+                await asyncio.to_thread(shutil.rmtree, checkpoint_path(self._data, job_id), ignore_errors=True)
             forgotten += len(gone)
             if seen is None:
                 return forgotten

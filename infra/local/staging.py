@@ -10,7 +10,7 @@ from infra.local.database import Database
 from infra.local.jobs import Job
 from infra.local.objects import ObjectStore, StoredObject
 from infra.local.services import Deployed
-from infra.local.workspace import Workspace
+from infra.local.workspace import Workspace, checkpoint_path
 from layers.runtime import inputs
 from layers.runtime.contract import Input, InputError
 from layers.runtime.incoming import Payload, StorageEvent, interpret
@@ -23,8 +23,8 @@ LONGEST_NAME = 255
 class Stager:
     """Copies objects into workspaces: a function can do what it likes with its input, never with the store's."""
 
-    def __init__(self, database: Database, store: ObjectStore, checkpoints: Path) -> None:
-        self._checkpoints = checkpoints
+    def __init__(self, database: Database, store: ObjectStore, data: Path) -> None:
+        self._data = data
         self._database = database
         self._store = store
 
@@ -37,7 +37,7 @@ class Stager:
             raise InputError(f"{job.bucket}/{job.key}: this version of the object is gone; upload it again")
         staged = await self.stage_event(event, workspace, stored, deployed=deployed)
         variables = {**staged.job_variables, "JOB_UUID": job.id, "RESOURCE_ID": "dioscar"}
-        variables["DIOSCAR_CHECKPOINT"] = f"{self._checkpoints}/{job.id}"
+        variables["DIOSCAR_CHECKPOINT"] = checkpoint_path(self._data, job.id)
         source = variables.get("INPUT_FILE_PATH")
         if "DIOSCAR_FUNCTION" in deployed.variables and source is not None:
             references = (

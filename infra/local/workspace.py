@@ -79,7 +79,7 @@ class Workspace:
     def create(self) -> None:
         """Make the folders, empty."""
         try:
-            self.folder.mkdir(mode=0o700)
+            self.folder.mkdir(mode=0o700, parents=True)
         except FileExistsError:
             shutil.rmtree(self.folder)
             self.folder.mkdir(mode=0o700)
@@ -143,9 +143,16 @@ class Scratch:
         """A workspace for a run whose input has `size` bytes; without a `log`, of a call."""
         small = max(size, self._largest.get(service, SMALL + 1)) <= SMALL
         in_memory = small and self._usable and self._has_room()
-        folder = Path(f"{self._memory if in_memory else self._disk}/{name}")
+        folder = Path(f"{self._memory if in_memory else self._disk}/{service}/{name}")
         quiet = log is None or (service in self._quick and not log.exists())
         return Workspace(folder, log, in_memory=in_memory, quiet=quiet)
+
+    def folders(self, service: str) -> list[Path]:
+        """The folders below which the workspaces of a service stand; made where they are missing."""
+        parents = (self._disk, self._memory) if self._usable else (self._disk,)
+        for parent in parents:
+            (parent / service).mkdir(mode=0o700, parents=True, exist_ok=True)
+        return [parent / service for parent in parents]
 
     def learn(self, service: str, size: int | None, seconds: float = 0.0) -> None:
         """A run of `service` left `size` bytes; None: it failed, and the next one had better have all the room."""
@@ -172,6 +179,15 @@ class Scratch:
         except OSError:  # it has been cleared behind our back, as some systems do at logout
             return False
         return room.f_bavail * room.f_frsize > ROOM
+
+
+def checkpoint_path(data: Path | str, job_id: str) -> str:
+    """Where a job keeps what its next attempt goes on from: a job is named after its service, and a UUID.
+
+    >>> checkpoint_path("data", "pulsar-train-0198a2f6-5a4c-7d21-9c1e-2f6d1c0b9a87")
+    'data/checkpoints/pulsar-train/pulsar-train-0198a2f6-5a4c-7d21-9c1e-2f6d1c0b9a87'
+    """
+    return f"{data}/checkpoints/{job_id[:-37]}/{job_id}"
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

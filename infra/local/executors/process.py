@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from fdl.quantities import parse_memory
 from infra.local.executors import Ended
+from infra.local.executors.confinement import Confinement
 from infra.local.executors.limits import OUT_OF_MEMORY, PROCESS, Limits, last_in_line
 from infra.local.services import Deployed
 from infra.local.workspace import Workspace, read_json, service_environment
@@ -24,9 +25,10 @@ TIMED_OUT = 124
 class ProcessExecutor:
     """Satisfies `infra.local.executors.Executor`."""
 
-    def __init__(self, data: Path, limits: Limits) -> None:
+    def __init__(self, data: Path, limits: Limits, confinement: Confinement) -> None:
         self._data = data
         self._limits = limits
+        self._confinement = confinement
 
     async def run(self, deployed: Deployed, workspace: Workspace, *, timeout_s: float | None) -> Ended:
         """Run the script of `deployed`; its output goes to the workspace's log as it comes."""
@@ -40,11 +42,12 @@ class ProcessExecutor:
             "DIOSCAR_OUTCOME": str(outcome),
             PROCESS: mark,
         }
+        own = [workspace.folder, Path(environment["DIOSCAR_CHECKPOINT"])]
+        confined = self._confinement.confine(["/bin/sh", str(script)], deployed, mark, own)
         try:
             with workspace.log.open("ab") as log:
                 process = await asyncio.create_subprocess_exec(
-                    "/bin/sh",
-                    str(script),
+                    *confined.command,
                     cwd=workspace.folder,
                     env=environment,
                     stdin=asyncio.subprocess.DEVNULL,
@@ -61,11 +64,14 @@ class ProcessExecutor:
                     kill_group(process.pid, signal.SIGKILL)
         finally:
             self._limits.forget(mark)
+            confined.close()
         if not in_time:
             return timed_out(timeout_s)
+        code = confined.status(code)
         told = read_json(outcome) or {}
         ended = Ended(code, told.get("error", ""), told.get("message", ""), told.get("run_key", ""))
-        return watch.ended() or (killed(code) if code in (-signal.SIGKILL, OUT_OF_MEMORY) else ended)
+        why = killed(code) if code in (-signal.SIGKILL, OUT_OF_MEMORY) else ended
+        return watch.ended() or confined.explain(why)
 
     async def close(self) -> None:
         """Nothing outlives a run."""

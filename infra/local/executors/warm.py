@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import FileIO
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from infra.local.executors import Ended
+from infra.local.executors.confinement import Confined, Confinement
 from infra.local.executors.limits import PROCESS, Limits, last_in_line
 from infra.local.executors.process import GRACE_S, kill_group, killed, timed_out
 from infra.local.services import Deployed
@@ -102,6 +103,7 @@ class Worker:
     channel: Channel
     mark: str
     output: FileIO
+    confined: Confined
     served: int = 0
     idle_since: float = field(default_factory=time.monotonic)
 
@@ -131,9 +133,13 @@ class Worker:
 class WarmExecutor:
     """Satisfies `infra.local.executors.Executor`."""
 
-    def __init__(self, data: Path, limits: Limits) -> None:
+    def __init__(
+        self, data: Path, limits: Limits, confinement: Confinement, scratch: Callable[[str], list[Path]]
+    ) -> None:
         self._data = data
         self._limits = limits
+        self._confinement = confinement
+        self._scratch = scratch
         self._idle: dict[Key, list[Worker]] = {}
         self._serving: dict[Path, Worker] = {}
         self._busy: Counter[Key] = Counter()
@@ -262,6 +268,7 @@ class WarmExecutor:
                 worker.retire()
                 self._limits.forget(worker.mark)
                 worker.output.close()
+                worker.confined.close()
 
     def summary(self) -> list[dict[str, Any]]:
         """The idle workers, for people to see."""
@@ -283,19 +290,16 @@ class WarmExecutor:
     ) -> Worker | Ended:
         mark = self._limits.mark()
         ours, theirs = socket.socketpair()
-        folder = self._data / "run"
-        folder.mkdir(parents=True, exist_ok=True)
+        folders = self._scratch(deployed.name)
+        own = [*folders, *(self._data / kind / deployed.name for kind in ("logs", "checkpoints"))]
         output = FileIO(os.memfd_create("output", os.MFD_CLOEXEC), "r+")
         fcntl.fcntl(output, fcntl.F_SETFL, os.O_APPEND)
         with theirs:
+            command = [sys.executable, "-P", "-m", "layers.runtime.worker", "--fd", str(theirs.fileno())]
+            confined = self._confinement.confine(command, deployed, mark, own)
             process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",
-                "-m",
-                "layers.runtime.worker",
-                "--fd",
-                str(theirs.fileno()),
-                cwd=folder,
+                *confined.command,
+                cwd=folders[0],
                 env={**service_environment(deployed, self._data), PROCESS: mark},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
@@ -304,7 +308,7 @@ class WarmExecutor:
                 start_new_session=True,
             )
         _, channel = await asyncio.get_running_loop().create_connection(Channel, sock=ours)
-        worker = Worker(process, channel, mark, output)
+        worker = Worker(process, channel, mark, output, confined)
         last_in_line(process.pid)
         self._burials.add(burial := asyncio.create_task(_bury(worker)))
         burial.add_done_callback(self._burials.discard)
@@ -330,6 +334,7 @@ class WarmExecutor:
             await worker.process.wait()
         self._limits.forget(worker.mark)
         worker.output.close()
+        worker.confined.close()
 
     async def _reap(self) -> None:
         while True:
@@ -413,10 +418,11 @@ async def _death(worker: Worker) -> Ended:
         code = await asyncio.wait_for(worker.process.wait(), CLOSING_S)
     except TimeoutError:
         return Ended(1, "WorkerError", "the function closed its worker's connection to the cluster; leave it open")
+    code = worker.confined.status(code)
     if code == -signal.SIGKILL:
-        return killed(code)
+        return worker.confined.explain(killed(code))
     status = f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
-    return Ended(code or 1, "WorkerError", f"the process of the function died ({status})")
+    return worker.confined.explain(Ended(code or 1, "WorkerError", f"the process of the function died ({status})"))
 
 
 def _ended(reply: dict[str, Any], body: bytes) -> Ended:

@@ -11,6 +11,7 @@ from infra.local.database import Database
 from infra.local.expiry import DAY_S, Ages, Expiry, ages_of
 from infra.local.jobs import Job, State
 from infra.local.objects import ObjectStore
+from infra.local.workspace import checkpoint_path
 from tests.cluster import COMMAND, eventually, running_cluster
 
 pytestmark = pytest.mark.anyio
@@ -54,7 +55,7 @@ class Kept:
         job = await self.database.write(work)
         self.log(job).parent.mkdir(parents=True, exist_ok=True)
         self.log(job).write_text("printed")
-        (self.data / "checkpoints" / job.id).mkdir(parents=True)
+        Path(checkpoint_path(self.data, job.id)).mkdir(parents=True)
         return job
 
     def log(self, job: Job) -> Path:
@@ -63,7 +64,7 @@ class Kept:
     def has(self, job: Job) -> bool:
         there = jobs.get(self.database.read, job.id) is not None
         assert self.log(job).exists() == there
-        assert (self.data / "checkpoints" / job.id).exists() == there
+        assert Path(checkpoint_path(self.data, job.id)).exists() == there
         return there
 
     async def purge(self, ages: Ages = DEFAULT) -> int:

@@ -146,7 +146,7 @@ def is_clean(cluster: Broken, left: list[int]) -> None:
     assert cluster.rows(unused) == []
     scratch = Scratch(cluster.data.resolve())
     for folder in (cluster.seen() / "run", scratch._memory):
-        eventually(lambda folder=folder: not list(folder.glob("*")), 20, f"the end of workspaces in {folder}")  # type: ignore[misc]
+        eventually(lambda folder=folder: not list(folder.glob("*/*")), 20, f"the end of workspaces in {folder}")  # type: ignore[misc]
     assert not set(left) & set(processes(cluster.data)), "processes of the cluster that was killed"
 
 

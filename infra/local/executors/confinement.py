@@ -1,0 +1,103 @@
+"""What a run is confined by, as far as this machine can: a sandbox, and control groups."""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fdl.quantities import parse_cpu
+from infra.local.executors import Ended, limits
+from infra.local.executors.cgroups import Cgroups, Group, cgroups_for
+from infra.local.executors.sandbox import SETTING, Sandbox, sandbox_for, status_of
+from infra.local.services import Deployed
+
+JOIN = 'doors=$1; shift; for door in $doors; do echo $$ >"$door" || exit 126; done; exec "$@"'
+
+log = logging.getLogger("dioscar.jobs")
+
+
+@dataclass(frozen=True)
+class Confined:
+    """One process that is about to be confined: the command that starts it so, and how its end is to be understood."""
+
+    command: Sequence[str]
+    sandboxed: bool = False
+    group: Group | None = None
+
+    def status(self, code: int) -> int:
+        """The exit status of the process as that of what was confined."""
+        return status_of(code) if self.sandboxed else code
+
+    def explain(self, ended: Ended) -> Ended:
+        """How it ended, or that the kernel had a hand in it."""
+        if self.group is None or ended.code == 0:
+            return ended
+        if why := self.group.out_of_memory():
+            return Ended(limits.OUT_OF_MEMORY, "OutOfMemory", why)
+        if why := self.group.too_many():
+            return Ended(ended.code, "TooManyProcesses", why)
+        return ended
+
+    def close(self) -> None:
+        """Give back what the process had, once it has ended."""
+        if self.group is not None and not self.group.remove():
+            asyncio.get_running_loop().run_in_executor(None, self.group.close)
+
+
+class Confinement:
+    """How the processes of one cluster's runs are confined."""
+
+    def __init__(self, sandbox: Sandbox | None = None, cgroups: Cgroups | None = None) -> None:
+        self._sandbox = sandbox
+        self._cgroups = cgroups
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What there is of it."""
+        return (*(["bubblewrap"] if self._sandbox else []), *(["cgroups"] if self._cgroups else []))
+
+    def confine(
+        self, command: Sequence[str], deployed: Deployed, mark: str, own: Iterable[Path], readable: Iterable[Path] = ()
+    ) -> Confined:
+        """Confine a process of a service: it may write to the folders `own`, and read the files `readable`."""
+        if self._sandbox:
+            own = list(own)
+            for folder in own:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            command = self._sandbox.wrap(
+                command,
+                own,
+                memory=deployed.memory,
+                network=deployed.settings.network,
+                readable=readable,
+                service=deployed.name,
+            )
+        group = None
+        if self._cgroups:
+            cpu = float(parse_cpu(deployed.service.cpu))
+            group = self._cgroups.group(mark, memory=deployed.memory, cpu=cpu)
+            if group is not None:
+                command = ["/bin/sh", "-c", JOIN, "sh", " ".join(group.doors), *command]
+        return Confined(command, self._sandbox is not None, group)
+
+    def forget(self, service: str) -> None:
+        """A service has gone, and with it what its runs kept."""
+        if self._sandbox:
+            self._sandbox.forget(service)
+
+    def close(self) -> None:
+        """Nothing runs any more."""
+        if self._cgroups:
+            self._cgroups.close()
+
+
+def confinement_for(data: Path, environ: Mapping[str, str], services: Iterable[str]) -> Confinement:
+    """What can be had here, within what DIOSCAR_SANDBOX and DIOSCAR_LIMITS say. Raises ValueError."""
+    sandbox = sandbox_for(data, environ)
+    if sandbox is not None:
+        sandbox.forget_others(services)
+    wanted = limits.are_on(environ) and environ.get(SETTING, "").strip().lower() != "off"
+    confinement = Confinement(sandbox, cgroups_for(data) if wanted else None)
+    log.info("runs are confined by %s", " and ".join(confinement.parts) or "nothing but their memory")
+    return confinement
