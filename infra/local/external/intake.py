@@ -23,7 +23,7 @@ log = logging.getLogger("dioscar.store")
 
 LOCKS = 256
 REMEMBERED = 10_000
-OVERWRITTEN = "overwritten before it ran; the newer version has a job of its own"
+OVERWRITTEN = "overwritten meanwhile; the newer version has a job of its own"
 
 
 class Intake:

@@ -130,7 +130,7 @@ def test_what_is_overwritten_before_it_runs_gives_way_to_the_newer(world: Linked
     world.cluster.ended("ext-newer", 3)
     newer, older = world.cluster.jobs(service="ext-newer", key="in/a")
     assert (older["state"], newer["state"]) == ("Cancelled", "Succeeded")
-    assert older["reason"] == "overwritten before it ran; the newer version has a job of its own"
+    assert older["reason"] == "overwritten meanwhile; the newer version has a job of its own"
     assert world.read("ext-newer/out/a") == b"new"
 
 

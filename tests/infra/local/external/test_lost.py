@@ -68,7 +68,7 @@ def test_what_was_overwritten_unheard_is_read_as_it_is_now(tmp_path: Path):
         world.cluster.ended("unread", 5)
         newer, older = world.cluster.jobs(service="unread", key="in/4")
         assert (older["state"], newer["state"]) == ("Cancelled", "Succeeded")
-        assert "overwritten before it ran" in older["reason"]
+        assert "overwritten meanwhile" in older["reason"]
         assert world.list_now() == 0
         assert world.read("unread/out/4") == b"new!"
 
