@@ -15,7 +15,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import fdl
 from events.notifications import build
@@ -130,8 +129,7 @@ class Engine:
         Raises InputError where the body is neither JSON nor base64, NoSuchService where the service has just gone.
         """
         event = await understand(body)
-        records = event.document["Records"] if isinstance(event, StorageEvent) else []
-        bodies = [_notice(record) for record in records] if len(records) > 1 else [body]
+        bodies = (event.bodies if isinstance(event, StorageEvent) else []) or [body]
 
         def work(connection: sqlite3.Connection) -> Job:
             if not exists(connection, deployed.name, deployed.token):
@@ -395,11 +393,6 @@ def has_room(data: Path) -> bool:
     """Whether the disk has room for a run: one that fails on a full disk is not to blame."""
     free = os.statvfs(data)
     return free.f_bavail * free.f_frsize >= LEAST_ROOM
-
-
-def _notice(record: dict[str, Any]) -> bytes:
-    """A notification of one object, of several that came together."""
-    return json.dumps({"Records": [record]}, ensure_ascii=False).encode()
 
 
 def _reason(ended: Ended, workspace: Workspace) -> str:

@@ -5,7 +5,7 @@ import mimetypes
 import sqlite3
 from collections.abc import Mapping
 
-from infra.local import jobs
+from infra.local import jobs, providers
 from infra.local.blobs import Blob
 from infra.local.database import Database, DatabaseError
 from infra.local.executors import Ended
@@ -56,10 +56,11 @@ class Finisher:
             raise InputError(f"left {len(files)} files, more than {MOST_FILES}; write one archive (HDF5, tar) instead")
         targets: list[Target] = [
             (path, output.bucket, output.key(path), {})
-            for output in _outputs(deployed)
+            for output in _outputs(deployed, job.bucket)
             for path in filter(output.takes, files)
         ]
         targets += self._forwards(deployed, job, files)
+        await providers.send(deployed, files, workspace, carried)
         blobs: dict[str, Blob] = {}
         for index, path in enumerate(dict.fromkeys(path for path, *_ in targets)):
             if index % 100 == 99:
@@ -140,10 +141,20 @@ class Finisher:
         return [(forward.path, forward.bucket, forward.key, metadata) for forward in emitted]
 
 
-def _outputs(deployed: Deployed) -> list[Output]:
-    """The service's outputs in the cluster's own store."""
+def _outputs(deployed: Deployed, bucket: str) -> list[Output]:
+    """The service's outputs in the cluster's own store, for a job on an object of `bucket`.
+
+    With `isolation_level: USER` those of a user's own bucket go back to it, as OSCAR's supervisor has it.
+    """
+    service = deployed.service
+    private = bucket if service.isolation_level == "USER" and bucket in service.bucket_list else ""
     return [
-        Output(entry.bucket, entry.folder, tuple(entry.prefix), tuple(entry.suffix))
-        for entry in deployed.service.output
-        if entry.provider_type == "minio"
+        Output(
+            private if private and entry.folder else entry.bucket,
+            entry.folder,
+            tuple(entry.prefix),
+            tuple(entry.suffix),
+        )
+        for entry in service.output
+        if entry.provider_type == "minio" and entry.provider_id == "default"
     ]

@@ -5,7 +5,7 @@ import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
-from infra.local import jobs
+from infra.local import jobs, providers
 from infra.local.database import Database
 from infra.local.jobs import Job
 from infra.local.objects import ObjectStore, StoredObject
@@ -14,7 +14,8 @@ from infra.local.workspace import Workspace, checkpoint_path
 from layers.runtime import inputs
 from layers.runtime.contract import Input, InputError
 from layers.runtime.incoming import Payload, StorageEvent, interpret
-from layers.runtime.supervisor import script_variables
+from layers.runtime.storage import OWN
+from layers.runtime.supervisor import LARGEST_VARIABLE, script_variables
 from layers.runtime.wire import TRAVELS
 
 LONGEST_NAME = 255
@@ -32,7 +33,8 @@ class Stager:
         self, deployed: Deployed, job: Job, workspace: Workspace, stored: StoredObject | None
     ) -> Workspace:
         """The workspace with the job's input, exactly the version of its event, and its request's inputs."""
-        event = interpret(jobs.body(self._database.read, job))
+        body = jobs.body(self._database.read, job)
+        event = interpret(body)
         if job.object is not None and stored is None:
             raise InputError(f"{job.bucket}/{job.key}: this version of the object is gone; upload it again")
         staged = await self.stage_event(event, workspace, stored, deployed=deployed)
@@ -50,6 +52,8 @@ class Stager:
                 manifest = workspace.folder / "inputs.json"
                 inputs.write_manifest(await self._stage_inputs(job, references, workspace), manifest)
                 variables["DIOSCAR_INPUTS"] = str(manifest)
+        elif isinstance(event, Payload) and len(body) < LARGEST_VARIABLE - len("EVENT=") and b"\0" not in body:
+            variables["EVENT"] = body.decode(errors="surrogateescape")
         return replace(staged, job_variables=variables)
 
     async def stage_event(
@@ -65,6 +69,10 @@ class Stager:
         What is small is the workspace's `content`, for which no file is made here.
         """
         download = not (deployed and deployed.service.file_stage_in)
+        elsewhere = isinstance(event, StorageEvent) and event.notification.provider != OWN
+        if deployed is not None and isinstance(event, StorageEvent) and elsewhere:
+            event = providers.located(deployed, event)
+            elsewhere = event.notification.provider != OWN
         folder = str(workspace.folder)
         variables = script_variables(event, f"{folder}/input", f"{folder}/output", staged=download)
         variables["DIOSCAR_CHECKPOINT"] = f"{folder}/checkpoint"
@@ -75,13 +83,16 @@ class Stager:
             return small if len(event.body) <= TRAVELS else small.unpacked()
         staged = replace(workspace, job_variables=variables)
         if download:
+            _check_length(variables["INPUT_FILE_PATH"].rpartition("/")[2])
+        if download and deployed is not None and elsewhere:
+            staged.create()
+            await providers.fetch(deployed, event.notification, Path(variables["INPUT_FILE_PATH"]))
+            return staged
+        if download:
             stored = stored or await self._store.look(event.notification.bucket, event.notification.key)
             if stored is None:
                 name = f"{event.notification.bucket}/{event.notification.key}"
                 raise InputError(f"{name}: there is no such object; upload it first")
-            file = variables["INPUT_FILE_PATH"].rpartition("/")[2]
-            if len(file.encode()) > LONGEST_NAME:
-                raise InputError(f"{file[:40]}…: the name is longer than {LONGEST_NAME} bytes; shorten it")
             content = self._store.small(stored)
             if content is not None:
                 return replace(staged, content=content)
@@ -145,3 +156,8 @@ class Stager:
                 inputs.check(reference, stored.sha256)
             found.append((stored, stored.sha256 or reference.sha256))
         return found
+
+
+def _check_length(name: str) -> None:
+    if len(name.encode()) > LONGEST_NAME:
+        raise InputError(f"{name[:40]}…: the name is longer than {LONGEST_NAME} bytes; shorten it")

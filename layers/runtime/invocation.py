@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from events.notifications import NotificationError, is_notification, parse
+from events.notifications import NotificationError, read
 from layers.runtime.contract import InputError
 from layers.runtime.function import sha256_of
 
@@ -89,13 +89,13 @@ def _object(environ: Mapping[str, str]) -> tuple[str, str, dict[str, str]]:
         document = json.loads(environ["EVENT"])
     except ValueError:
         document = None
-    if not is_notification(document):
-        return "", environ.get("STORAGE_OBJECT_KEY", ""), {}
     try:
-        event = parse(document)[0]
+        found = read(document)
     except NotificationError as error:
         raise InputError(f"EVENT: {error}") from None
-    return event.bucket, event.key, dict(event.metadata)
+    if not found or not found[0].provider.startswith(("minio", "s3")):
+        return found[0].bucket if found else "", environ.get("STORAGE_OBJECT_KEY", "").lstrip("/"), {}
+    return found[0].bucket, found[0].key, dict(found[0].metadata)
 
 
 def below_mailbox(key: str) -> str:

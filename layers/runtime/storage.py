@@ -1,19 +1,28 @@
-"""The object storage of the cluster that runs this job, with the credentials that OSCAR mounts in it."""
+"""What the runtime reads of a service's document: its outputs, its stores and the credentials for them.
+
+The cluster's own store is the provider `minio.default`; its credentials are those that OSCAR mounts in the job.
+"""
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from layers.objects.client import S3Client
+from layers.objects.errors import ObjectError
+from layers.runtime.contract import InputError
+
+if TYPE_CHECKING:
+    from events.notifications import Notification
 
 CONFIG = Path("/oscar/config/function_config.yaml")
 SECRETS = Path("/var/run/secrets/providers")
+OWN = "minio.default"
 
 
 class StorageError(Exception):
-    """The job's own object storage cannot be used; the message says what is missing."""
+    """A store cannot be used; the message says what is missing."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,7 @@ class Output:
     folder: str
     prefixes: tuple[str, ...] = ()
     suffixes: tuple[str, ...] = ()
+    provider: str = OWN
 
     def takes(self, path: str) -> bool:
         """Whether a file at `path` (relative to TMP_OUTPUT_DIR) belongs here; an empty filter takes all."""
@@ -38,13 +48,57 @@ class Output:
 
 @dataclass(frozen=True)
 class ServiceConfig:
-    """What the runtime reads of the service's own document."""
+    """What the runtime reads of the service's own document; `inputs` are pairs of provider and path."""
 
     name: str = ""
+    inputs: tuple[tuple[str, str], ...] = ()
     outputs: tuple[Output, ...] = ()
-    minio: Mapping[str, Any] = field(default_factory=dict)
+    providers: Mapping[str, Any] = field(default_factory=dict)
     file_stage_in: bool = False
     variables: Mapping[str, str] = field(default_factory=dict)
+    log_level: str = "INFO"
+    private_buckets: tuple[str, ...] = ()
+
+    def provider(self, name: str) -> Mapping[str, Any] | None:
+        """What the document says of the store `type.id`; None where it does not describe it."""
+        kind, _, identifier = name.partition(".")
+        found = (self.providers.get(kind) or {}).get(identifier)
+        return found if isinstance(found, dict) else None
+
+    def located(self, found: "Notification") -> "Notification":
+        """The notification with what the service's own document knows of its store.
+
+        A dCache event says nothing of the folder, an Onedata event nothing of the provider. Raises InputError where
+        no input of the service fits.
+        """
+        kind = found.provider.partition(".")[0]
+        if kind == "webdav":
+            folders = [path for provider, path in self.inputs if provider == found.provider]
+            if not folders:
+                raise InputError(f"{found.key}: the event is dCache's; give the service an input {found.provider}")
+            return replace(found, key=f"{folders[0]}/{found.key}")
+        if kind == "onedata":
+            for provider, _ in self.inputs:
+                known = self.provider(provider) or {}
+                if provider.startswith("onedata.") and known.get("space") == found.bucket:
+                    return replace(found, provider=provider)
+            spaces = self.providers.get("onedata") or {}
+            for identifier, known in spaces.items():
+                if isinstance(known, dict) and known.get("space") == found.bucket:
+                    return replace(found, provider=f"onedata.{identifier}")
+            raise InputError(f"{found.bucket}: no storage provider of the service has this space of Onedata; add it")
+        if kind == "s3" and self.provider(found.provider) is None:
+            return replace(found, provider=OWN)  # many a store gives itself out for Amazon's
+        return found
+
+    def outputs_of(self, found: "Notification | None") -> tuple[Output, ...]:
+        """Where the outputs of a run go: with `isolation_level: USER`, to the bucket that the event came from."""
+        if found is None or found.bucket not in self.private_buckets:
+            return self.outputs
+        return tuple(
+            replace(output, bucket=found.bucket) if output.provider.startswith("minio.") and output.folder else output
+            for output in self.outputs
+        )
 
 
 def read_config(environ: Mapping[str, str], path: Path = CONFIG) -> ServiceConfig:
@@ -54,43 +108,61 @@ def read_config(environ: Mapping[str, str], path: Path = CONFIG) -> ServiceConfi
     elif "FUNCTION_CONFIG" in environ:
         text = base64.b64decode(environ["FUNCTION_CONFIG"]).decode()
     else:
-        return ServiceConfig()
+        return ServiceConfig(log_level=environ.get("LOG_LEVEL") or "INFO")
     import yaml
 
     document = yaml.safe_load(text) or {}
-    providers = document.get("storage_providers") or {}
+    level = environ.get("LOG_LEVEL")
+    return config_of({**document, "log_level": level} if level else document)
+
+
+def config_of(document: Mapping[str, Any]) -> ServiceConfig:
+    """What the runtime needs of a service's document."""
+    isolated = str(document.get("isolation_level") or "").upper() == "USER"
     return ServiceConfig(
         name=str(document.get("name") or ""),
+        inputs=tuple((_provider(entry), _path(entry)) for entry in document.get("input") or []),
         outputs=tuple(output_of(entry) for entry in document.get("output") or []),
-        minio=(providers.get("minio") or {}).get("default") or {},
+        providers=document.get("storage_providers") or {},
         file_stage_in=bool(document.get("file_stage_in")),
         variables=(document.get("environment") or {}).get("variables") or {},
+        log_level=str(document.get("log_level") or "INFO").upper(),
+        private_buckets=tuple(document.get("bucket_list") or ()) if isolated else (),
     )
 
 
 def output_of(entry: Mapping[str, Any]) -> Output:
     """An `output` entry of a service document; only its first path segment is the bucket."""
-    bucket, _, folder = str(entry.get("path") or "").strip("/ ").partition("/")
-    return Output(bucket, folder, tuple(entry.get("prefix") or ()), tuple(entry.get("suffix") or ()))
+    bucket, _, folder = _path(entry).partition("/")
+    return Output(bucket, folder, tuple(entry.get("prefix") or ()), tuple(entry.get("suffix") or ()), _provider(entry))
 
 
-def client(config: ServiceConfig, secrets: Path = SECRETS) -> S3Client | None:
-    """A client with the mounted credentials (or, as the supervisor before 1.6 has them, those of the document).
+def _path(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("path") or "").strip("/ ")
+
+
+def _provider(entry: Mapping[str, Any]) -> str:
+    """`type.id`, the type in lower case; without an id it is `default`."""
+    kind, _, identifier = str(entry.get("storage_provider") or OWN).partition(".")
+    return f"{kind.lower()}.{identifier or 'default'}"
+
+
+def client(config: ServiceConfig, secrets: Path = SECRETS, provider: str = OWN) -> S3Client | None:
+    """A client of a MinIO with the mounted credentials (or, as the supervisor before 1.6 has them, the document's).
 
     None where the job has no credentials, as in a pod that serves `/run`.
     """
-    endpoint = str(config.minio.get("endpoint") or "")
-    mount = secrets / "minio.default"
+    known = config.provider(provider) or {}
+    endpoint = str(known.get("endpoint") or "")
+    mount = secrets / provider
     if (mount / "accessKey").is_file():
         access, secret = ((mount / name).read_text(encoding="utf-8").strip() for name in ("accessKey", "secretKey"))
     else:
-        access, secret = (str(config.minio.get(name) or "") for name in ("access_key", "secret_key"))
+        access, secret = (str(known.get(name) or "") for name in ("access_key", "secret_key"))
     if not endpoint or not access or access == "hidden":
         return None
-    return S3Client(
-        endpoint,
-        access,
-        secret,
-        region=str(config.minio.get("region") or "us-east-1"),
-        verify=bool(config.minio.get("verify", True)),
-    )
+    region, verify = str(known.get("region") or "us-east-1"), bool(known.get("verify", True))
+    try:
+        return S3Client(endpoint, access, secret, region=region, verify=verify)
+    except ObjectError as error:
+        raise StorageError(f"storage_providers.{provider}: {error}") from None

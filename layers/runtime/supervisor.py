@@ -1,11 +1,12 @@
 """Our supervisor, where OSCAR's is absent: event on standard input, stage in, `sh` the script, stage out.
 
-Differs from OSCAR's on purpose: output is streamed, the script's exit status is the supervisor's, and outputs of a
-script that failed are not uploaded.
+Differs from OSCAR's on purpose (docs/contract.md has the list): output is streamed, the script's exit status is the
+supervisor's, outputs of a script that failed are not uploaded, and every record of a notification is handled.
 """
 
 import base64
 import io
+import logging
 import os
 import signal
 import subprocess
@@ -23,10 +24,18 @@ from layers.runtime.contract import Exit, InputError
 from layers.runtime.incoming import Payload, StorageEvent, interpret
 
 SCRIPT = Path("/oscar/config/script.sh")
+LARGEST_VARIABLE = 128 * 1024
+"""Bytes of one environment variable, its name and its end among them: Linux starts no program with more."""
+
+log = logging.getLogger("supervisor")
 
 
 def main() -> int:
     """Handle the event on standard input; the exit status is the script's, or 65 where the event itself is wrong."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s"))
+    log.addHandler(handler)
+    log.propagate = False
     try:
         return supervise(sys.stdin.buffer.read(), os.environ, sys.stdout.buffer)
     except (InputError, storage.StorageError, ObjectError) as error:
@@ -34,69 +43,127 @@ def main() -> int:
         return int(Exit.BAD_INPUT if isinstance(error, InputError) else Exit.FAILED)
 
 
-def supervise(body: bytes, environ: Mapping[str, str], log: BinaryIO) -> int:
-    """Stage in what `body` names, run the script, stage out; the reply or the script's output goes to `log`."""
+def supervise(body: bytes, environ: Mapping[str, str], printed: BinaryIO) -> int:
+    """Handle the event in `body`: the reply or the script's output goes to `printed`.
+
+    Returns the script's exit status; of several objects, the first that is not 0.
+    """
     event = interpret(body)
     config = storage.read_config(environ)
-    client = storage.client(config)
+    job = isinstance(event, StorageEvent) or bool(environ.get("JOB_UUID"))
+    # what a pod that serves /run prints is the reply: there, whoever waits wants no lines of ours in it
+    log.setLevel(config.log_level if job and config.log_level in logging.getLevelNamesMapping() else logging.ERROR)
+    events = [event]
+    if isinstance(event, StorageEvent) and event.bodies:
+        events = [interpret(one) for one in event.bodies]
+        log.info("The event tells of %d objects; the script runs for each", len(events))
+    codes = [_supervise(one, config, environ, printed, job=job) for one in events]
+    return next(filter(None, codes), 0)
+
+
+def _supervise(
+    event: StorageEvent | Payload,
+    config: storage.ServiceConfig,
+    environ: Mapping[str, str],
+    printed: BinaryIO,
+    *,
+    job: bool,
+) -> int:
+    """Stage in what the event names, run the script, stage out."""
+    from layers.runtime import providers
+
+    if isinstance(event, StorageEvent):
+        event = event.at(config.located(event.notification))
     with tempfile.TemporaryDirectory(prefix="oscar-") as folder:
         received, produced = Path(folder, "input"), Path(folder, "output")
         received.mkdir()
         produced.mkdir()
         variables = {**environ, **script_variables(event, received, produced, staged=not config.file_stage_in)}
+        opened = providers.Providers(config)
         if isinstance(event, Payload):
             Path(variables["INPUT_FILE_PATH"]).write_bytes(event.body)
-        elif not config.file_stage_in:
-            if client is None:
-                raise storage.StorageError("this pod has no credentials for object storage; mount minio.default")
-            client.get(event.notification.bucket, event.notification.key, Path(variables["INPUT_FILE_PATH"]))
+            outputs = (
+                config.outputs if opened.has_own else tuple(o for o in config.outputs if o.provider != storage.OWN)
+            )
+        else:
+            outputs = config.outputs_of(event.notification)
+        for output in outputs:
+            opened[output.provider]  # what cannot be stored is said before the work is done
+        if isinstance(event, StorageEvent) and not config.file_stage_in:
+            log.info("Downloading %s from %s", event.notification.key, event.notification.provider)
+            opened[event.notification.provider].fetch(event.notification, Path(variables["INPUT_FILE_PATH"]))
+        if "INPUT_FILE_PATH" in variables:
+            log.info("INPUT_FILE_PATH variable set to '%s'", variables["INPUT_FILE_PATH"])
         script = _script(environ, Path(folder))
-        direct = isinstance(event, Payload)
         captured = io.BytesIO()
-        code = _run(script, variables, captured if direct else log)
+        code = _run(script, variables, printed if job else captured)
         files = regular_files(produced)
-        if client and (code == 0 or direct):
-            for output in config.outputs if code == 0 else ():
-                for path in filter(output.takes, files):
-                    client.put(output.bucket, output.key(path), produced / path)
-        if direct:
-            log.write(encode_reply(produced, files) if files else captured.getvalue())
-            log.flush()
+        for output in outputs if code == 0 else ():
+            for path in filter(output.takes, files):
+                log.info("Uploading file '%s' to %s, %s", path, output.provider, output.bucket)
+                opened[output.provider].send(produced / path, output, path)
+        if code:
+            log.error("The script ended with status %d; nothing is uploaded", code)
+        if not job:
+            printed.write(encode_reply(produced, files) if files else captured.getvalue())
+            printed.flush()
     return code
 
 
 def script_variables(
     event: StorageEvent | Payload, received: Path | str, produced: Path | str, *, staged: bool = True
 ) -> dict[str, str]:
-    """The variables that OSCAR's supervisor exports to a script."""
-    variables = {"TMP_INPUT_DIR": str(received), "TMP_OUTPUT_DIR": str(produced)}
+    """The variables that OSCAR's supervisor exports to a script.
+
+    Raises InputError where the event cannot be one, or names no file.
+    """
+    variables = {"TMP_INPUT_DIR": str(received), "TMP_OUTPUT_DIR": str(produced), **event.query}
     if isinstance(event, Payload):
-        return {**variables, **event.query, "INPUT_FILE_PATH": f"{received}/event-file-{uuid.uuid4()}"}
+        variables["INPUT_FILE_PATH"] = f"{received}/event-file-{uuid.uuid4()}"
+        return _fitting(variables) if event.query else variables
     key = event.notification.key
-    variables |= {
-        "STORAGE_OBJECT_KEY": key,
-        "EVENT_TIME": str(event.document["Records"][0].get("eventTime", "")),
-        "EVENT": event.text,
-    }
+    records = event.document.get("Records")
+    time = records[0].get("eventTime") if records else None
+    variables |= {"STORAGE_OBJECT_KEY": event.object_key, "EVENT": event.text}
+    if time:
+        variables["EVENT_TIME"] = str(time)
     if staged:
         name = PurePosixPath(key).name
         if key.endswith("/") or name in ("", ".", ".."):
             raise InputError(f"{key}: is a folder marker; upload a file")
         variables["INPUT_FILE_PATH"] = f"{received}/{name}"
+    return _fitting(variables)
+
+
+def _fitting(variables: dict[str, str]) -> dict[str, str]:
+    for name, value in variables.items():
+        size = len(value)
+        if size > LARGEST_VARIABLE // 4 and len(f"{name}={value}".encode()) >= LARGEST_VARIABLE:
+            raise InputError(
+                f"{name}: has {size} characters, more than an environment variable holds; send a smaller event"
+            )
     return variables
 
 
 def regular_files(folder: Path) -> list[str]:
-    """The paths of all files below `folder`, relative to it, sorted."""
-    return sorted(_files(str(folder), ""))
+    """The paths of all files below `folder`, relative to it, sorted.
+
+    A link counts as the file that it leads to, if that is one of the run's own. Raises InputError for any other link to
+    a file: it would carry off what the script was never given.
+    """
+    return sorted(_files(str(folder), "", os.path.realpath(folder.parent) + "/"))
 
 
-def _files(folder: str, below: str) -> Iterator[str]:
+def _files(folder: str, below: str, own: str) -> Iterator[str]:
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                yield from _files(entry.path, f"{below}{entry.name}/")
+                yield from _files(entry.path, f"{below}{entry.name}/", own)
             elif entry.is_file(follow_symlinks=False):
+                yield below + entry.name
+            elif entry.is_symlink() and not entry.is_dir():
+                if not (entry.is_file() and os.path.realpath(entry.path).startswith(own)):
+                    raise InputError(f"{below}{entry.name}: is a link to no file of this run; copy what it leads to")
                 yield below + entry.name
 
 

@@ -23,7 +23,7 @@ ONEDATA: dict[str, Any] = {
     ],
 }
 RUCIO: dict[str, Any] = {"event_type": "close", "payload": {"scope": "username", "name": "dataset_name"}}
-RECORD = ONEDATA["Records"][0]
+RECORD: dict[str, Any] = ONEDATA["Records"][0]
 
 
 def test_dcache_names_a_file_of_the_watched_folder() -> None:

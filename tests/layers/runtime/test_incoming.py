@@ -118,3 +118,66 @@ def test_any_body_is_understood_or_refused(body: bytes):
         interpret(body)
     except InputError as error:
         assert str(error)  # noqa: PT017 - either is right
+
+
+@pytest.mark.parametrize(
+    "text, body",
+    [
+        ("aGk=", b"hi"),
+        ("hello, world!", b"hello, world!"),
+        ('{"dm": 56.7}', b'{"dm": 56.7}'),
+        ("", b""),
+        ({"dm": 3}, b'{"dm": 3}'),
+    ],
+)
+def test_a_gateways_body_is_told_like_any_other(text: object, body: bytes) -> None:
+    call = {"httpMethod": "POST", "body": text, "isBase64Encoded": False}
+    assert interpret(json.dumps(call).encode()) == Payload(body, {})
+
+
+def test_a_gateway_may_pass_a_notification_on() -> None:
+    call = {"httpMethod": "POST", "body": json.dumps(EVENT), "queryStringParameters": {"dm": "56"}}
+    event = interpret(json.dumps(call).encode())
+    assert isinstance(event, StorageEvent)
+    assert (event.notification.key, event.query) == ("in/a b.txt", {"CONT_VAR_dm": "56"})
+
+
+@pytest.mark.parametrize("document", [{"event": "GW150914", "snr": 24}, {"event": {"gps": 1126259462}, "snr": 24}])
+def test_json_with_an_event_of_its_own_is_the_payload(document: object) -> None:
+    body = json.dumps(document).encode()
+    assert interpret(body) == Payload(body, {})
+
+
+def test_a_wrapped_file_is_decoded() -> None:
+    assert interpret(b'{"storage_provider": "cluster-a", "event": "aGk="}') == Payload(b"hi", {})
+
+
+@pytest.mark.parametrize("name", ["cluster-a", "minio.cluster-a"])
+def test_a_wrapper_names_the_store(name: str) -> None:
+    event = interpret(json.dumps({"storage_provider": name, "event": json.dumps(EVENT)}).encode())
+    assert isinstance(event, StorageEvent) and event.notification.provider == "minio.cluster-a"
+
+
+@pytest.mark.parametrize("text, body", [('{"a": 1}', b'{"a": 1}'), ("aGk=", b"hi"), ("MTIz", b"123")])
+def test_a_json_string_is_the_json_in_it_or_base64(text: str, body: bytes) -> None:
+    assert interpret(json.dumps(text).encode()) == Payload(body, {})
+
+
+@pytest.mark.parametrize("provider", ["", "cluster-a"])
+def test_every_record_of_a_notification_has_an_event_of_its_own(provider: str) -> None:
+    document: dict[str, object] = {"Records": [*EVENT["Records"], *build(Notification("c", "in/2.txt"))["Records"]]}
+    if provider:
+        document = {"storage_provider": provider, "event": document}
+    event = interpret(json.dumps(document).encode())
+    assert isinstance(event, StorageEvent)
+    each = [interpret(body) for body in event.bodies]
+    found = [one.notification for one in each if isinstance(one, StorageEvent)]
+    assert [(one.bucket, one.key) for one in found] == [("b", "in/a b.txt"), ("c", "in/2.txt")]
+    assert {one.provider for one in found} == {f"minio.{provider or 'default'}"}
+
+
+def test_an_event_of_another_store_has_its_own_key() -> None:
+    document = {"Key": "/space/in/a.txt", "Records": [{"eventSource": "OneTrigger", "objectKey": "a.txt"}]}
+    event = interpret(json.dumps(document).encode())
+    assert isinstance(event, StorageEvent)
+    assert (event.object_key, event.bodies) == ("/space/in/a.txt", [])
