@@ -77,6 +77,18 @@ def test_a_function_that_hangs_is_stopped_in_time(cluster: Broken, how: str, exe
 
 
 @BOTH
+def test_a_function_that_hangs_while_it_is_imported_is_stopped_in_time(cluster: Broken, executor: str):
+    name = f"asleep-{executor}"
+    variables = {"DIOSCAR_FUNCTION": "faults.asleep", "PYTHONPATH": str(TWIN)}
+    annotations = {"dioscar/executor": executor, "dioscar/retries": "0", "dioscar/timeout": "1"}
+    cluster.deploy(name, variables=variables, annotations=annotations)
+    assert cluster.acknowledged("PUT", f"/{name}/in/a", b"x")
+    reason = cluster.ended(name)[0]["reason"]
+    assert reason == "Timeout: took longer than 1 s and was stopped; raise the annotation dioscar/timeout"
+    only_idle_workers(cluster)
+
+
+@BOTH
 @pytest.mark.parametrize("how", ["child", "daemon", "daemon-and-exit"])
 def test_what_a_function_leaves_running_is_ended(cluster: Broken, how: str, executor: str):
     job = harmed(cluster, how, executor)
@@ -114,6 +126,7 @@ def test_a_function_may_go_elsewhere(cluster: Broken, executor: str):
 
 
 def test_a_function_that_closes_everything_is_no_riddle(cluster: Broken):
+    assert harmed(cluster, "close", "process")["state"] == "Dead"
     job = harmed(cluster, "close", "warm")
     assert job["reason"] == "WorkerError: the process of the function died (status 1)"
     began = time.monotonic()
