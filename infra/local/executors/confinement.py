@@ -58,9 +58,19 @@ class Confinement:
         return (*(["bubblewrap"] if self._sandbox else []), *(["cgroups"] if self._cgroups else []))
 
     def confine(
-        self, command: Sequence[str], deployed: Deployed, mark: str, own: Iterable[Path], readable: Iterable[Path] = ()
+        self,
+        command: Sequence[str],
+        deployed: Deployed,
+        mark: str,
+        own: Iterable[Path],
+        readable: Iterable[Path] = (),
+        *,
+        network: bool = False,
     ) -> Confined:
-        """Confine a process of a service: it may write to the folders `own`, and read the files `readable`."""
+        """Confine a process of a service: it may write to the folders `own`, and read the files `readable`.
+
+        `network`: it is on the network of the machine, whatever its annotations say.
+        """
         if self._sandbox:
             own = list(own)
             for folder in own:
@@ -69,7 +79,7 @@ class Confinement:
                 command,
                 own,
                 memory=deployed.memory,
-                network=deployed.settings.network,
+                network=network or deployed.settings.network,
                 readable=readable,
                 service=deployed.name,
             )

@@ -1,0 +1,1 @@
+"""Exposed services: long-running processes behind `/system/services/<name>/exposed`."""
