@@ -161,8 +161,9 @@ class Blobs:
 
     def _opened(self, blob: Blob, connection: sqlite3.Connection) -> Content:
         row = connection.execute("SELECT data FROM blobs WHERE id = ?", (blob.id,)).fetchone()
-        data = None if row is None else row["data"]
-        return Content(blob.size, self._folder.path(blob.id) if data is None else data, self._pool)
+        if row is None:
+            raise FileNotFoundError(errno.ENOENT, "the blob is gone", str(self._folder.path(blob.id)))
+        return Content(blob.size, self._folder.path(blob.id) if row["data"] is None else row["data"], self._pool)
 
     def _ingest(self, path: Path) -> Blob:
         source = os.open(path, os.O_RDONLY | os.O_NONBLOCK | FLAGS)
