@@ -25,6 +25,7 @@ from infra.local.database import Database
 from infra.local.engine import Engine
 from infra.local.expiry import Expiry, ages_of
 from infra.local.external.link import Link, WrongStore, claim
+from infra.local.holdings import Holdings
 from infra.local.logs import Format, configure
 from infra.local.memory import keep_freed
 from infra.local.objects import ObjectStore
@@ -116,6 +117,7 @@ async def _serve(
         tracing = from_environment(environ, str(data))
         engine = Engine(data, database, store, services, REGION, tracing)
         webhooks = Webhooks(database, store, targets, REGION)
+        holdings = Holdings.of(data, database, store, services)
         expiry = Expiry(data, database, store, ages)
         engine.metrics.watch_webhooks(webhooks.queued)
         secrets = {keys.minio_access_key: keys.minio_secret_key}
@@ -123,7 +125,7 @@ async def _serve(
             link.attach(engine, services)
             await link.check()
         sockets = [api_socket]
-        servers = [_server(make_app(engine, webhooks, keys, address=address, data=data, link=link))]
+        servers = [_server(make_app(engine, webhooks, holdings, keys, address=address, data=data, link=link))]
         s3_app = S3App(store, secrets.get, REGION, domains=domains(environ))
         if s3_socket is not None:
             sockets.append(s3_socket)
@@ -136,6 +138,7 @@ async def _serve(
         await engine.start()
         await webhooks.start()
         expiry.start()
+        holdings.calls.start()
         serving = [
             asyncio.create_task(server.serve(sockets=[sock])) for server, sock in zip(servers, sockets, strict=True)
         ]
@@ -161,6 +164,7 @@ async def _serve(
             server.should_exit = True
         await asyncio.gather(*serving)
         await expiry.stop()
+        await holdings.calls.stop()
         await engine.stop()
         if link is not None:
             await link.stop()

@@ -46,6 +46,7 @@ class Deployed:
     token: str
     owner: str
     revision: int
+    updated: float = 0.0
 
     @property
     def name(self) -> str:
@@ -84,6 +85,9 @@ class Services:
         self._changing = asyncio.Lock()
         self._deployed = {row["name"]: _deployed(row) for row in database.read.execute("SELECT * FROM services")}
         self.on_change: list[Callable[[str], None]] = []
+        self.creating: list[Callable[[sqlite3.Connection, Service, str], None]] = []
+        """What else is made for a service and its owner, in the transaction that deploys it; who raises, refuses it."""
+        self.deleting: list[Callable[[sqlite3.Connection, Deployed], None]] = []
         self.prepare: Callable[[Service], Awaitable[None]] = _nothing
         store.targets.append(self.is_target)
 
@@ -111,14 +115,16 @@ class Services:
 
     async def create(self, service: Service, owner: str = ADMIN) -> Deployed:
         """Deploy a service: its row, its buckets and their notifications are one transaction."""
-        deployed = Deployed(service, secrets.token_hex(32), owner, 1)
+        now = time.time()
+        deployed = Deployed(service, secrets.token_hex(32), owner, 1, now)
 
         def work(connection: sqlite3.Connection) -> None:
-            now = time.time()
             connection.execute(
                 "INSERT INTO services VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (service.name, _document(service), deployed.token, owner, deployed.revision, now, now),
             )
+            for make in self.creating:
+                make(connection, service, owner)
             self._open_mailboxes(connection, service, owner)
 
         async with self._changing:
@@ -140,12 +146,12 @@ class Services:
             if before is None:
                 raise NoSuchService(service.name)
             await self.prepare(service)
-            deployed = Deployed(service, before.token, before.owner, before.revision + 1)
+            deployed = Deployed(service, before.token, before.owner, before.revision + 1, time.time())
 
             def work(connection: sqlite3.Connection) -> None:
                 connection.execute(
                     "UPDATE services SET document = ?, revision = ?, updated = ? WHERE name = ?",
-                    (_document(service), deployed.revision, time.time(), service.name),
+                    (_document(service), deployed.revision, deployed.updated, service.name),
                 )
                 self._close_mailboxes(connection, before.service, remove=False)
                 self._open_mailboxes(connection, service, before.owner)
@@ -163,6 +169,8 @@ class Services:
 
             def work(connection: sqlite3.Connection) -> None:
                 connection.execute("DELETE FROM services WHERE name = ?", (name,))
+                for end in self.deleting:
+                    end(connection, before)
                 self._close_mailboxes(connection, before.service, remove=True)
                 finish(connection)
 
@@ -220,4 +228,5 @@ def _document(service: Service) -> str:
 
 
 def _deployed(row: sqlite3.Row) -> Deployed:
-    return Deployed(service_from_json(json.loads(row["document"])), row["token"], row["owner"], row["revision"])
+    service = service_from_json(json.loads(row["document"]))
+    return Deployed(service, row["token"], row["owner"], row["revision"], row["updated"])

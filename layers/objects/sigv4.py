@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
+from types import MappingProxyType
 from urllib.parse import quote
 
 ALGORITHM = "AWS4-HMAC-SHA256"
@@ -132,8 +133,10 @@ def presign(
     region: str,
     now: datetime,
     expires_s: int,
+    headers: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """The query string that lets its bearer make one request for `expires_s` seconds, without further headers."""
+    """The query string that lets its bearer make one request for `expires_s` seconds, with these headers at least."""
+    signed = {"host": host, **{name.lower(): value for name, value in headers.items()}}
     moment = timestamp(now)
     scope = Scope(moment[:8], region)
     query = canonical_query(
@@ -143,9 +146,9 @@ def presign(
             ("X-Amz-Credential", f"{credentials.access_key}/{scope}"),
             ("X-Amz-Date", moment),
             ("X-Amz-Expires", str(expires_s)),
-            ("X-Amz-SignedHeaders", "host"),
+            ("X-Amz-SignedHeaders", ";".join(sorted(signed))),
         ]
     )
-    canonical = canonical_request(method, path, query, [("host", host)], UNSIGNED_PAYLOAD)
+    canonical = canonical_request(method, path, query, signed.items(), UNSIGNED_PAYLOAD)
     text = string_to_sign(moment, scope, canonical)
     return f"{query}&X-Amz-Signature={signature(credentials.secret_key, scope, text)}"

@@ -10,17 +10,20 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from infra.local.api.authentication import Doors, Handler
+from infra.local.api.deployment import DeploymentRoutes
 from infra.local.api.events import EventRoutes
-from infra.local.api.information import InformationRoutes
+from infra.local.api.information import health
 from infra.local.api.invocation import Invocations
 from infra.local.api.logs import LogRoutes
+from infra.local.api.oscar import oscar_routes
 from infra.local.api.own import OwnRoutes
+from infra.local.api.recording import Recording
 from infra.local.api.replay import ReplayRoutes
 from infra.local.api.replies import empty, text_reply
-from infra.local.api.services import ServiceRoutes
 from infra.local.database import DatabaseError, DiskFull
 from infra.local.engine import Engine
 from infra.local.external.link import Link
+from infra.local.holdings import Holdings
 from infra.local.objects import StoreError
 from infra.local.settings import Credentials, StoreAddress
 from infra.local.stored import BucketForbidden
@@ -34,6 +37,7 @@ log = logging.getLogger("dioscar.api")
 def make_app(
     engine: Engine,
     webhooks: Webhooks,
+    holdings: Holdings,
     credentials: Credentials,
     *,
     address: StoreAddress,
@@ -45,8 +49,8 @@ def make_app(
 
     Without `users`, only the administrator gets in.
     """
-    information = InformationRoutes(credentials, address)
-    services = ServiceRoutes(engine, address)
+    deployments = DeploymentRoutes(engine)
+    oscar = oscar_routes(engine, holdings, deployments, credentials, address, users, elsewhere=link is not None)
     logs = LogRoutes(engine)
     own = OwnRoutes(engine, webhooks, data)
     replay = ReplayRoutes(engine, link)
@@ -70,14 +74,8 @@ def make_app(
     others = Starlette(
         routes=[
             *elsewhere,
-            Route("/health", information.health),
-            system("GET", "/system/info", information.info),
-            system("GET", "/system/config", information.config),
-            system("GET", "/system/services", services.list),
-            system("POST", "/system/services", services.create),
-            system("PUT", "/system/services", services.update),
-            system("GET", "/system/services/{service}", services.read),
-            system("DELETE", "/system/services/{service}", services.delete),
+            Route("/health", health),
+            *(system(*route) for route in oscar),
             system("GET", "/system/logs/{service}", logs.list),
             system("DELETE", "/system/logs/{service}", logs.delete_all),
             system("GET", "/system/logs/{service}/{job}", logs.read),
@@ -92,9 +90,17 @@ def make_app(
             administration("POST", "/dioscar/v1/replay", replay.many),
             administration("POST", "/dioscar/v1/backup", own.backup),
         ],
-        exception_handlers=dict.fromkeys((DatabaseError, StoreError, ObjectError, Exception), _failed),
+        exception_handlers={
+            **dict.fromkeys((DatabaseError, StoreError, ObjectError, Exception), _failed),
+            **dict.fromkeys((404, 405), _nowhere),
+        },
     )
-    return Invocations(engine, others, _answer_to, users)
+    return Recording(Invocations(engine, others, _answer_to, users), holdings.calls)
+
+
+async def _nowhere(request: Request, error: Exception) -> Response:
+    """No route has this method and path; in the words of OSCAR's server, which does not tell the two apart."""
+    return text_reply("404 page not found", 404)
 
 
 async def _failed(request: Request, error: Exception) -> Response:

@@ -25,6 +25,8 @@ LARGEST_BODY = 256 * 2**20
 LISTEN_S = 0.1
 """A call that lasts longer is ended when its client goes; a shorter one is over before anybody would notice."""
 HANDLED = ("/run/", "/job/")
+CALLER = "dioscar.caller"
+"""Where in a request's scope the user stands who calls; nobody, where a service's token does."""
 
 
 class Invocations:
@@ -41,14 +43,14 @@ class Invocations:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         path: str = scope.get("path", "")
-        if not path.startswith(HANDLED) or scope["method"] != "POST" or "/" in path[5:]:
+        if not path.startswith(HANDLED) or scope.get("method") != "POST" or "/" in path[5:]:
             await self._others(scope, receive, send)
             return
         headers: Mapping[bytes, bytes] = dict(scope["headers"])
         answer = self._run if path.startswith("/run/") else self._job
         response: ASGIApp | None
         try:
-            response = await answer(path[5:], headers, receive)
+            response = await answer(path[5:], headers, receive, scope)
         except ClientDisconnect:
             return
         except Exception as error:
@@ -56,12 +58,15 @@ class Invocations:
         if response is not None:
             await response(scope, receive, send)
 
-    async def _run(self, service: str, headers: Mapping[bytes, bytes], receive: Receive) -> ASGIApp | None:
+    async def _run(
+        self, service: str, headers: Mapping[bytes, bytes], receive: Receive, scope: Scope
+    ) -> ASGIApp | None:
         """The function's reply (base64), or `{"error": {"type", "message"}}` with a 4xx or 5xx; None: nobody waits."""
         called = await self._callers.called(headers, service)
         if isinstance(called, Response):
             return called
-        deployed, _ = called
+        deployed, user = called
+        scope[CALLER] = user and user.uid
         try:
             reply = await _while_listening(receive, self._engine.call(deployed, await _body(receive)))
         except InputError as error:
@@ -72,12 +77,13 @@ class Invocations:
             return _error(reply.ended)
         return _Plain(reply.body, headers.get(b"content-type", b"text/plain"))
 
-    async def _job(self, service: str, headers: Mapping[bytes, bytes], receive: Receive) -> ASGIApp:
+    async def _job(self, service: str, headers: Mapping[bytes, bytes], receive: Receive, scope: Scope) -> ASGIApp:
         """201 with an empty body, as OSCAR; the job's id is in the header `X-Dioscar-Job`."""
         called = await self._callers.called(headers, service)
         if isinstance(called, Response):
             return called
         deployed, user = called
+        scope[CALLER] = user and user.uid
         try:
             job = await self._engine.submit(deployed, await _body(receive), user.uid if user else "")
         except InputError as error:

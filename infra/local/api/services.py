@@ -1,6 +1,6 @@
 """`/system/services`: deploy, read, update and remove services."""
 
-import json
+import re
 from typing import Any
 
 from starlette.requests import Request
@@ -8,21 +8,42 @@ from starlette.responses import Response
 
 from fdl.engine import engine_settings
 from fdl.errors import FdlError
-from fdl.model import MinioProvider, Service, StorageProviders, service_from_json
-from infra.local.api.replies import empty, json_reply, text_reply
+from fdl.model import MinioProvider, Service, StorageProviders, dumps, service_from_json
+from fdl.parts import Volume, VolumeStatus
+from infra.local.api import bodies
+from infra.local.api.deployment import DeploymentRoutes
+from infra.local.api.federation import NO_TOKEN
+from infra.local.api.replies import empty, text_reply
 from infra.local.engine import Engine
+from infra.local.holdings import Holdings
+from infra.local.quotas import QuotaExceeded
 from infra.local.services import Deployed, NoSuchService, ServiceExists
 from infra.local.settings import StoreAddress
+from infra.local.users import policy
+from infra.local.volumes import NoSuchVolume, VolumeError, VolumeExists, check_config, name_of, namespace_of
 
 INVALID = "The service specification is not valid: "
+LARGEST = 32 << 20
+LARGEST_SCRIPT = 1 << 20
+"""Bytes: what Kubernetes keeps of a service on a real cluster."""
+REMEMBERED = 64 << 10
+"""Characters of a service's JSON that is made once and kept."""
+LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 
 
 class ServiceRoutes:
     """OSCAR's CRUD of services over an engine."""
 
-    def __init__(self, engine: Engine, address: StoreAddress) -> None:
+    def __init__(
+        self, engine: Engine, address: StoreAddress, holdings: Holdings, deployments: DeploymentRoutes
+    ) -> None:
         self._engine = engine
         self._services = engine.services
+        self._configuration = holdings.configuration
+        self._volumes = holdings.volumes
+        self._deployments = deployments
+        self._texts: dict[str, tuple[Deployed, str]] = {}
+        engine.services.on_change.append(lambda name: self._texts.pop(name, None))
         # OSCAR hides the keys behind this word
         self._store = MinioProvider(
             endpoint=address.endpoint,
@@ -33,45 +54,95 @@ class ServiceRoutes:
         )
 
     async def list(self, request: Request) -> Response:
-        """All services."""
-        return json_reply([self._shown(deployed) for deployed in self._services.all()])
+        """The services that the caller may see; `include=deployment` says of each how it is."""
+        user, deployment = request.state.user, _deployment_wanted(request)
+        found = (deployed for deployed in self._services.all() if policy.sees_service(user, deployed))
+        return _json(f"[{','.join(self._text(deployed, deployment=deployment) for deployed in found)}]")
 
     async def create(self, request: Request) -> Response:
-        """201 with nothing, or 400 with a sentence."""
+        """201 with nothing, or a sentence."""
         try:
-            service = _read(await request.body())
-            await self._services.create(service)
-        except FdlError as error:
+            service = _read(await bodies.raw(request, LARGEST))
+            check_config(service)
+        except (FdlError, VolumeError, bodies.BodyError) as error:
             return text_reply(f"{INVALID}{error}", 400)
+        if service.federation and service.federation.members and "refresh_token" not in service.environment.secrets:
+            return text_reply(NO_TOKEN, 400)
+        if not self._configuration.takes(service.image):
+            return text_reply(
+                f"Error creating the service: image {service.image} is not allowed for pull on the cluster. "
+                "Check the additional configuration file on 'config.yaml'",
+                500,
+            )
+        try:
+            await self._services.create(service, request.state.user.uid)
         except ServiceExists:
             return text_reply("A service with the provided name already exists", 400)
+        except VolumeExists as error:
+            return text_reply(str(error), 409)
+        except VolumeError as error:
+            return text_reply(str(error), 400)
+        except QuotaExceeded as error:
+            return text_reply(str(error), 403)
         return empty(201)
 
     async def update(self, request: Request) -> Response:
         """204 with nothing; the body's name selects."""
         try:
-            service = _read(await request.body())
-            await self._services.update(service)
-        except FdlError as error:
+            service = _read(await bodies.raw(request, LARGEST))
+            check_config(service)
+        except (FdlError, VolumeError, bodies.BodyError) as error:
             return text_reply(f"{INVALID}{error}", 400)
+        before = self._services.get(service.name)
+        if before is None:
+            return empty(404)
+        if not policy.changes_service(request.state.user, before):
+            return text_reply(f"User {request.state.user.uid} doesn't have permision to modify this service", 403)
+        if _volume(before.service) != _volume(service):
+            return text_reply("volume updates are not supported after service creation", 400)
+        try:
+            await self._services.update(service)
         except NoSuchService:
             return empty(404)
         return empty(204)
 
     async def read(self, request: Request) -> Response:
         """One service, its token included and its store's keys hidden."""
-        deployed = self._services.get(request.path_params["service"])
-        return json_reply(self._shown(deployed)) if deployed else empty(404)
+        name, user = request.path_params["service"].strip(), request.state.user
+        if not LABEL.fullmatch(name):
+            return text_reply("invalid serviceName", 400)
+        deployed = self._services.get(name)
+        if deployed is None:
+            return empty(404)
+        if not policy.sees_service(user, deployed):
+            return text_reply(f"User {user.uid} doesn't have permision to get this service", 403)
+        return _json(self._text(deployed, deployment=_deployment_wanted(request)))
 
     async def delete(self, request: Request) -> Response:
         """204; the service's jobs are cancelled, buckets that hold data stay."""
+        name, user = request.path_params["service"], request.state.user
+        deployed = self._services.get(name)
+        if deployed is not None and not policy.changes_service(user, deployed):
+            return text_reply(f"User {user.uid} doesn't have permision to delete this service", 403)
         try:
-            await self._engine.delete_service(request.path_params["service"])
+            await self._engine.delete_service(name)
         except NoSuchService:
             return empty(404)
         return empty(204)
 
-    def _shown(self, deployed: Deployed) -> dict[str, Any]:
+    def _text(self, deployed: Deployed, *, deployment: bool) -> str:
+        """A service as OSCAR writes it, made anew only where something in it may have changed."""
+        if deployment:
+            return dumps(self._shown(deployed, self._deployments.runtime(deployed).summary()))
+        known = self._texts.get(deployed.name)
+        if known is not None and known[0] is deployed:
+            return known[1]
+        text = dumps(self._shown(deployed, {}))
+        if deployed.service.volume is None and len(text) < REMEMBERED:
+            self._texts[deployed.name] = deployed, text
+        return text
+
+    def _shown(self, deployed: Deployed, deployment: dict[str, Any]) -> dict[str, Any]:
         service = deployed.service
         providers = service.storage_providers or StorageProviders()
         labels = {
@@ -85,7 +156,7 @@ class ServiceRoutes:
             update={
                 "token": deployed.token,
                 "owner": deployed.owner,
-                "namespace": "oscar-svc",
+                "namespace": namespace_of(deployed.owner),
                 "labels": {**service.labels, **labels},
                 "storage_providers": providers.model_copy(
                     update={"minio": {**providers.minio, "default": self._store}}
@@ -93,19 +164,51 @@ class ServiceRoutes:
                 "environment": service.environment.model_copy(
                     update={"secrets": dict.fromkeys(service.environment.secrets, "")}
                 ),
+                "volume_status": self._volume_status(deployed),
+                "deployment": deployment,
             }
         )
         return shown.to_json()
 
+    def _volume_status(self, deployed: Deployed) -> VolumeStatus:
+        config = deployed.service.volume
+        if config is None:
+            return VolumeStatus()
+        name = name_of(deployed.service, config)
+        try:
+            self._volumes.get(namespace_of(deployed.owner), name)
+        except NoSuchVolume as error:
+            return VolumeStatus(enabled=True, name=name, phase="error", error=str(error))
+        return VolumeStatus(enabled=True, name=name, phase="in_use")
+
 
 def _read(body: bytes) -> Service:
-    try:
-        document = json.loads(body)
-    except (UnicodeDecodeError, ValueError) as error:
-        raise FdlError(f"the body is no JSON ({error})") from None
-    service = service_from_json(document)
+    """Raises FdlError, or BodyError where the body is no JSON."""
+    service = service_from_json(bodies.document(body))
+    if len(service.script.encode()) > LARGEST_SCRIPT:
+        raise FdlError(
+            f"is larger than {LARGEST_SCRIPT >> 20} MiB, which no cluster keeps; put what it brings into the image",
+            field="script",
+        )
     try:
         engine_settings(service.annotations)
     except ValueError as error:
         raise FdlError(str(error), field="annotations") from None
     return service
+
+
+def _volume(service: Service) -> Volume | None:
+    """A service's volume with what is left out filled in."""
+    config = service.volume
+    if config is None:
+        return None
+    policy_ = config.lifecycle_policy or ("delete" if config.size else "")
+    return config.model_copy(update={"name": name_of(service, config), "lifecycle_policy": policy_})
+
+
+def _deployment_wanted(request: Request) -> bool:
+    return any(part.strip().lower() == "deployment" for part in request.query_params.get("include", "").split(","))
+
+
+def _json(text: str) -> Response:
+    return Response(text, media_type="application/json")

@@ -13,6 +13,7 @@ import pytest
 from infra.local.blobs import Blobs
 from infra.local.database import Database, DatabaseError
 from infra.local.engine import Engine
+from infra.local.holdings import Holdings
 from infra.local.migrations import MIGRATIONS, copy_of, newest
 from infra.local.objects import ObjectStore
 from infra.local.services import Services
@@ -30,7 +31,9 @@ def opened_schema(folder: Path) -> dict[str, object]:
     with closing(Database(folder / "dioscar.db")) as database:
         blobs = Blobs(database, folder / "blobs")
         store = ObjectStore(database, blobs)
-        Engine(folder, database, store, Services(database, store, "us-east-1"), "us-east-1")
+        services = Services(database, store, "us-east-1")
+        Engine(folder, database, store, services, "us-east-1")
+        Holdings.of(folder, database, store, services)
         Webhooks(database, store, [], "us-east-1")
         blobs.close()
     return schema_of(folder / "dioscar.db")
