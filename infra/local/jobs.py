@@ -288,6 +288,7 @@ def fail(connection: sqlite3.Connection, job: Job, exit_code: int, reason: str, 
     attempt = job.attempt + 1
     _note(connection, job.seq, State.FAILED, attempt, reason, now=now)
     if final or attempt >= job.max_attempts:
+        connection.execute("UPDATE jobs SET attempt = ? WHERE seq = ?", (attempt, job.seq))  # it may not have started
         _end(connection, job, State.DEAD, exit_code, reason)
         return State.DEAD
     pause = min(BACKOFF_S * 2 ** (attempt - 1), BACKOFF_MOST_S) * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
