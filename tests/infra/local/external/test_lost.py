@@ -61,7 +61,8 @@ def test_what_was_overwritten_unheard_is_read_as_it_is_now(tmp_path: Path):
         # the first three are staged while the first one runs; the last one's contents are asked for afterwards
         for name in ("1", "2", "3", "4"):
             world.put(f"unread/in/{name}", b"old")
-            assert world.list_now() == 1
+            world.list_now()  # or the listing that a deployment brings
+        assert len(world.cluster.jobs(service="unread")) == 4
         eventually(lambda: world.cluster.jobs(service="unread", state="Running"))
         world.put("unread/in/4", b"new!")
         go.touch()
@@ -121,6 +122,7 @@ def test_uploads_while_the_cluster_is_down_or_dying_are_run_once(tmp_path: Path)
             ),
             what="every forward's job",
         )
+        eventually(lambda: all(job["finished"] for job in cluster.jobs()), what="the end of all jobs")
         assert {job["state"] for job in cluster.jobs()} <= {"Succeeded", "Cancelled"}
         for index in range(uploads):
             assert world.read(f"ext-last/out/{index:02d}.copy") == str(index).encode()

@@ -115,6 +115,6 @@ def test_between_forwarding_and_the_end_of_the_job(tmp_path: Path):
     """The forward is there, and there again after the run is repeated: its service runs at least once."""
     with between(tmp_path, "PUT", "/step-last/in/a.copy") as (world, proxy):
         cluster = die_and_come_back(world, proxy)
-        states = {job["state"] for job in cluster.jobs(service="step-last")}
-        assert states <= {"Succeeded", "Cancelled"}
-        assert len(cluster.jobs(service="step-last")) <= 2
+        eventually(lambda: all(job["finished"] for job in cluster.jobs(service="step-last")), what="the last job's end")
+        states = [job["state"] for job in cluster.jobs(service="step-last")]
+        assert sorted(states) in (["Succeeded"], ["Cancelled", "Succeeded"], ["Succeeded", "Succeeded"])
