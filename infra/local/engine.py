@@ -23,7 +23,7 @@ from infra.local.announcing import notification_of
 from infra.local.database import Database, DatabaseError
 from infra.local.dispatch import Dispatcher
 from infra.local.executors import Ended, Executor, limits
-from infra.local.executors.confinement import confinement_for
+from infra.local.executors.confinement import Confinement, confinement_for
 from infra.local.executors.process import ProcessExecutor
 from infra.local.executors.warm import WarmExecutor
 from infra.local.finishing import Finisher
@@ -120,6 +120,10 @@ class Engine:
         self._confinement.close()
         self._scratch.close()
         await asyncio.gather(*self._pending_writes, return_exceptions=True)
+
+    def bounds(self) -> tuple[limits.Limits, Confinement]:
+        """What bounds the processes of this cluster, from its start on; also those that are nobody's job."""
+        return self._limits, self._confinement
 
     async def submit(self, deployed: Deployed, body: bytes, caller: str = "") -> Job:
         """Queue an asynchronous call (`/job`); a notification of several objects is a job for each, the first returned.
