@@ -2,12 +2,14 @@
 
 import base64
 import io
+import json
 import zipfile
 from pathlib import Path
 
 import pytest
 import requests
 
+from events.notifications import Notification, build
 from tests.cluster import Cluster, eventually
 from tests.infra.local.faults.world import COPY, TWIN
 
@@ -81,6 +83,17 @@ def test_a_body_that_cannot_be_is_one_sentence(cluster: Cluster, way: str, body:
     assert answer.status_code == 400 and said in answer.json()["error"]["message"]
     assert cluster.jobs(service="refused") == []
     assert memory(cluster) - before < 64 << 20
+
+
+def test_an_event_that_no_environment_can_hold_is_one_sentence(cluster: Cluster):
+    cluster.deploy("wide", script=COPY)
+    cluster.put("wide", "elsewhere/a", b"x")
+    event = build(Notification("wide", "elsewhere/a", metadata={"note": "x" * 200_000}))
+    assert cluster.invoke("job", "wide", json.dumps(event).encode()).status_code == 201
+    job = cluster.ended("wide")[0]
+    assert (job["state"], job["attempt"]) == ("Dead", 1)
+    assert "more than an environment variable holds; send a smaller event" in job["reason"]
+    assert [entry["attempt"] for entry in cluster.job(job["id"])["transitions"]] == [0, 1, 1]
 
 
 @WAYS
