@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pytest
+
 from tests.cluster import Cluster, eventually
 from tests.infra.local.external.linked import TOKEN, Linked, linked
 
@@ -105,6 +107,7 @@ def test_between_asking_for_an_upload_and_recording_it(tmp_path: Path):
         assert [job["state"] for job in cluster.jobs(service="step-last")] == ["Succeeded"]
 
 
+@pytest.mark.slow
 def test_between_reading_an_input_and_the_run(tmp_path: Path):
     with between(tmp_path, "GET", "/step-first/in/a") as (world, proxy):
         cluster = die_and_come_back(world, proxy)
