@@ -7,7 +7,7 @@ from fdl.errors import quoted
 from fdl.names import did_you_mean
 
 PREFIX = "dioscar/"
-EXECUTORS = ("warm", "process")
+EXECUTORS = ("warm", "process", "container")
 BOOLEANS = {"true": True, "false": False}
 DIGITS = 9
 
@@ -23,9 +23,11 @@ class EngineSettings:
     concurrency: int | None = None
     """`dioscar/concurrency`: jobs of the service that run at once; the engine's choice by default."""
     executor: str | None = None
-    """`dioscar/executor`: `warm` or `process`; by default `warm` where the script is `fdl/function.sh`."""
+    """`dioscar/executor`: `warm`, `process` or `container`; by default `warm` where the script is `fdl/function.sh`."""
     network: bool = False
     """`dioscar/network`: whether its jobs may use the network, where that is closed to jobs."""
+    idle_s: int | None = None
+    """`dioscar/idle`: whole seconds without a request, after which an exposed service of `min_scale: 0` is stopped."""
     loop: tuple[str, ...] = ()
     """`dioscar/loop`: mailboxes (`bucket/folder`, comma-separated) to which a forward may close a cycle."""
 
@@ -46,13 +48,14 @@ def engine_settings(annotations: Mapping[str, str]) -> EngineSettings:
         concurrency=_whole("concurrency", values["concurrency"], least=1) if "concurrency" in values else None,
         executor=executor,
         network=_boolean("network", values.get("network", "false")),
+        idle_s=_whole("idle", values["idle"], least=1) if "idle" in values else None,
         loop=tuple(target.strip(" /") for target in values.get("loop", "").split(",") if target.strip(" /")),
     )
 
 
 def check_known(annotations: Mapping[str, str]) -> None:
     """Raises ValueError for an annotation `dioscar/...` that the engine would not understand, with the nearest one."""
-    known = [PREFIX + name for name in ("retries", "timeout", "concurrency", "executor", "network", "loop")]
+    known = [PREFIX + name for name in ("retries", "timeout", "concurrency", "executor", "network", "idle", "loop")]
     for name in annotations:
         if name.startswith(PREFIX) and name not in known:
             mend = did_you_mean(name, known)

@@ -123,6 +123,7 @@ def test_what_a_cluster_emits_it_reads_again() -> None:
         ({"annotations": {"dioscar/retries": "many"}}, 'dioscar/retries: "many" is no whole number'),
         ({"annotations": {"dioscar/timeout": "10 min"}}, 'write "10"'),
         ({"annotations": {"dioscar/executor": "proces"}}, 'write "process"'),
+        ({"annotations": {"dioscar/idle": "0"}}, 'dioscar/idle: "0" is no whole number from 1 up'),
         ({"annotations": {"dioscar/network": "yes"}}, 'dioscar/network: "yes" is neither true nor false; write "true"'),
         ({"expose": {"api_port": 70000}}, "expose.api_port: 70000 is no port"),
         ({"expose": {"api_port": "80"}}, "expose.api_port[0]"),

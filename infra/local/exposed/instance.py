@@ -306,7 +306,7 @@ class Instance:
 
     @property
     def _idle_after(self) -> float:
-        return IDLE_S
+        return float(self.deployed.settings.idle_s or IDLE_S)
 
     async def _complaint(self, process: Process) -> str:
         """What is wrong with the service just now; it is not asked any longer than it lives."""
