@@ -1,7 +1,7 @@
 """`/system/buckets`: buckets as OSCAR sees them, with who may use them and what is in them."""
 
 import sqlite3
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from datetime import UTC, datetime
 from typing import Any
@@ -191,6 +191,6 @@ def _as_token(key: str) -> str:
 def _from_token(token: str) -> str:
     """Raises ValueError where it is none."""
     try:
-        return urlsafe_b64decode(token.encode()).decode()
+        return b64decode(token.encode(), b"-_", validate=True).decode()
     except (Base64Error, UnicodeError) as error:
         raise ValueError(token) from error
