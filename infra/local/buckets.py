@@ -19,6 +19,8 @@ from infra.local.stored import (
     dump,
     load,
 )
+from infra.local.users import policy
+from infra.local.users.identity import User
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS buckets (
@@ -94,6 +96,12 @@ def is_empty(connection: sqlite3.Connection, bucket: int) -> bool:
     """Whether no object can be seen in it."""
     found = connection.execute("SELECT 1 FROM objects WHERE bucket = ? AND current = 1 LIMIT 1", (bucket,))
     return found.fetchone() is None
+
+
+def is_seen(connection: sqlite3.Connection, name: str, uid: str) -> bool:
+    """Whether a bucket is there and that user may read and write in it."""
+    bucket = get(connection, name)
+    return bucket is not None and policy.sees_bucket(User(uid, is_admin=False), bucket)
 
 
 def set_tags(connection: sqlite3.Connection, name: str, tags: dict[str, str]) -> None:

@@ -42,6 +42,7 @@ from infra.local.settings import (
     write_private,
 )
 from infra.local.tracing import from_environment
+from infra.local.users.admission import admission_of
 from infra.local.webhooks import Webhooks, targets_of
 from layers.objects.errors import AccessRefused
 
@@ -120,13 +121,16 @@ async def _serve(
         holdings = Holdings.of(data, database, store, services)
         expiry = Expiry(data, database, store, ages)
         engine.metrics.watch_webhooks(webhooks.queued)
-        secrets = {keys.minio_access_key: keys.minio_secret_key}
+        admission = admission_of(environ, database, store, services, keys, elsewhere=link is not None)
         if link is not None:
             link.attach(engine, services)
             await link.check()
         sockets = [api_socket]
-        servers = [_server(make_app(engine, webhooks, holdings, keys, address=address, data=data, link=link))]
-        s3_app = S3App(store, secrets.get, REGION, domains=domains(environ))
+        front = make_app(
+            engine, webhooks, holdings, keys, address=address, data=data, link=link, users=admission.users
+        )
+        servers = [_server(front)]
+        s3_app = S3App(store, admission.secrets, REGION, guard=admission.guard, domains=domains(environ))
         if s3_socket is not None:
             sockets.append(s3_socket)
             servers.append(_server(s3_app, websockets=False))

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import fdl
 from events.notifications import build
-from infra.local import history, jobs
+from infra.local import buckets, history, jobs
 from infra.local.announcing import notification_of
 from infra.local.database import Database, DatabaseError
 from infra.local.dispatch import Dispatcher
@@ -223,9 +223,13 @@ class Engine:
             self.queue(connection, deployed, stored, event_name, origin)
 
     def listening(self, connection: sqlite3.Connection, bucket: str, key: str, event_name: str = PUT) -> list[Deployed]:
-        """The services that an event on this key triggers."""
+        """The services that an event on this key triggers; no user's whom the bucket is shared with no longer."""
         targets = map(self.services.target, self.store.matching(connection, bucket, key, event_name))
-        return [deployed for deployed in targets if deployed is not None]
+        return [
+            deployed
+            for deployed in targets
+            if deployed is not None and (not deployed.tenant or buckets.is_seen(connection, bucket, deployed.tenant))
+        ]
 
     def queue(
         self,

@@ -21,6 +21,7 @@ from infra.local.listing import Page
 from infra.local.stored import (
     Bucket,
     BucketExists,
+    BucketForbidden,
     BucketNotEmpty,
     InvalidKey,
     NoSuchBucket,
@@ -214,10 +215,11 @@ class ObjectStore:
         """Store an object on a new blob, or on the one that another object has, and tell the listeners.
 
         Raises:
-            NoSuchBucket, InvalidKey: nothing was stored.
+            NoSuchBucket, InvalidKey, BucketForbidden: nothing was stored.
             NoSuchKey: the other object, given as contents, is gone.
         """
         check_key(key)
+        _check_writes(connection, bucket, origin)
         number = buckets.number(connection, bucket)
         if isinstance(content, Blob):
             self.blobs.insert(connection, content)
@@ -256,6 +258,8 @@ class ObjectStore:
         They are given it with a number and a time of the removal's own: whoever orders the events of a key by
         either finds a removal after what it removed and before what is stored next.
         """
+        if origin is not None:
+            _check_writes(connection, bucket, origin)
         found = self.find(connection, bucket, key)
         if found is None:
             buckets.number(connection, bucket)
@@ -352,6 +356,12 @@ class ObjectStore:
     def _supersede(self, connection: sqlite3.Connection, bucket: int, key: str) -> None:
         if versions.supersede(connection, bucket, key):
             self.garbage.soon()
+
+
+def _check_writes(connection: sqlite3.Connection, bucket: str, origin: Origin) -> None:
+    """Raises BucketForbidden where a user may not, or may no longer, write: an upload takes its time."""
+    if origin.user and not buckets.is_seen(connection, bucket, origin.user):
+        raise BucketForbidden(f'the bucket "{bucket}" is not shared with {origin.user}')
 
 
 def blob_of(stored: StoredObject) -> Blob:

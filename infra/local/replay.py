@@ -87,6 +87,9 @@ class Replayer:
     def _revive(self, connection: sqlite3.Connection, job: Job) -> bool:
         if not exists(connection, job.service):
             raise NothingToReplay(f'there is no service "{job.service}"; deploy it first')
+        deployed = self._engine.services.get(job.service)
+        if deployed is not None and deployed.tenant != job.tenant:  # a job's input is not for the next to take its name
+            raise NothingToReplay(f'the service "{job.service}" has another owner by now; upload the input again')
         object_id = job.object
         if object_id is not None:
             kept = self._store.version(connection, object_id) or self._store.find(connection, job.bucket, job.key)

@@ -15,7 +15,9 @@ from fdl.quantities import parse_memory
 from infra.local import buckets
 from infra.local.database import Database
 from infra.local.objects import Notification, ObjectStore
-from infra.local.users.identity import ADMIN
+from infra.local.stored import Bucket, BucketForbidden
+from infra.local.users import policy
+from infra.local.users.identity import ADMIN, user_of
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS services (
@@ -88,6 +90,7 @@ class Services:
         self.creating: list[Callable[[sqlite3.Connection, Service, str], None]] = []
         """What else is made for a service and its owner, in the transaction that deploys it; who raises, refuses it."""
         self.deleting: list[Callable[[sqlite3.Connection, Deployed], None]] = []
+        self.is_user: Callable[[str], bool] = lambda owner: False
         self.prepare: Callable[[Service], Awaitable[None]] = _nothing
         store.targets.append(self.is_target)
 
@@ -190,6 +193,7 @@ class Services:
         A bucket that the service was the first to name is visible to those who may see the service.
         """
         for entry in [*service.mailboxes, *(e for e in service.output if e.provider_type == "minio")]:
+            self._check_bucket(buckets.get(connection, entry.bucket), owner)
             self._store.create_bucket(connection, entry.bucket, owner=owner, service=service.name, exist_ok=True)
             made = buckets.get(connection, entry.bucket)
             if made is not None and made.service == service.name:
@@ -200,6 +204,18 @@ class Services:
             wanted = Notification(id=f"{service.name}:{prefix}", arn=arn, events=("s3:ObjectCreated:*",), prefix=prefix)
             others = [n for n in self._store.notifications_in(connection, entry.bucket) if n != wanted]
             self._store.set_notifications(connection, entry.bucket, [*others, wanted])
+
+    def _check_bucket(self, bucket: Bucket | None, owner: str) -> None:
+        """Raises BucketForbidden where a service names a bucket that is there already and is not for its owner.
+
+        That holds for the administrator too, who would otherwise hand data to whoever was quicker to take the name.
+        """
+        if bucket is None or bucket.owner == owner:
+            return
+        if owner == ADMIN and self.is_user(bucket.owner):
+            raise BucketForbidden(f'the bucket "{bucket.name}" belongs to the user {bucket.owner}; name another path')
+        if not policy.writes_bucket(user_of(owner), bucket):
+            raise BucketForbidden(f'the bucket "{bucket.name}" is not yours and not shared with you; name another path')
 
     def _close_mailboxes(self, connection: sqlite3.Connection, service: Service, *, remove: bool) -> None:
         arn = self.arn(service.name)

@@ -5,7 +5,7 @@ import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
-from infra.local import jobs, providers
+from infra.local import buckets, jobs, providers
 from infra.local.database import Database
 from infra.local.jobs import Job
 from infra.local.objects import ObjectStore, StoredObject
@@ -50,7 +50,7 @@ class Stager:
             if references is not None:
                 staged = staged.unpacked()
                 manifest = workspace.folder / "inputs.json"
-                inputs.write_manifest(await self._stage_inputs(job, references, workspace), manifest)
+                inputs.write_manifest(await self._stage_inputs(deployed, job, references, workspace), manifest)
                 variables["DIOSCAR_INPUTS"] = str(manifest)
         elif isinstance(event, Payload) and len(body) < LARGEST_VARIABLE - len("EVENT=") and b"\0" not in body:
             variables["EVENT"] = body.decode(errors="surrogateescape")
@@ -89,6 +89,7 @@ class Stager:
             await providers.fetch(deployed, event.notification, Path(variables["INPUT_FILE_PATH"]))
             return staged
         if download:
+            self._check_reads(deployed, event.notification.bucket)
             stored = stored or await self._store.look(event.notification.bucket, event.notification.key)
             if stored is None:
                 name = f"{event.notification.bucket}/{event.notification.key}"
@@ -101,10 +102,23 @@ class Stager:
             await self._store.materialise(stored, Path(variables["INPUT_FILE_PATH"]))
         return staged
 
+    def _check_reads(self, deployed: Deployed | None, bucket: str) -> None:
+        """Raises InputError where a user's service asks for what its owner may not see."""
+        if deployed is None or not deployed.tenant:
+            return
+        if not buckets.is_seen(self._database.read, bucket, deployed.tenant):
+            raise InputError(f'the bucket "{bucket}" is not shared with the owner of "{deployed.name}"')
+
     async def _stage_inputs(
-        self, job: Job, references: list[inputs.Reference | inputs.Select], workspace: Workspace
+        self,
+        deployed: Deployed,
+        job: Job,
+        references: list[inputs.Reference | inputs.Select],
+        workspace: Workspace,
     ) -> list[Input]:
         """The request's objects as files; found once, then the same versions on every attempt."""
+        for reference in references:
+            self._check_reads(deployed, reference.bucket)
         found = self._pinned(job) if job.pinned else await self._find(references)
         if not job.pinned:
             entries = [

@@ -14,6 +14,7 @@ from infra.local import history, jobs
 from infra.local.api.replies import empty, json_reply, text_reply
 from infra.local.engine import Engine
 from infra.local.jobs import OSCAR_PHASES, Job
+from infra.local.users import policy
 
 PAGE = 70
 BATCH = 500
@@ -28,14 +29,21 @@ class LogRoutes:
 
     async def list(self, request: Request) -> Response:
         """A page of jobs, newest first; `next_page` goes on where it ended."""
-        name = request.path_params["service"]
-        if self._engine.services.get(name) is None:
+        name, user = request.path_params["service"], request.state.user
+        deployed = self._engine.services.get(name)
+        if deployed is None:
             return empty(404)
+        if not policy.sees_service(user, deployed):
+            return text_reply(f"User {user.uid} doesn't have permision to get this service", 403)
         page = request.query_params.get("page", "")
         if page and not (page.isascii() and page.isdecimal() and len(page) < 19):
             return text_reply(f'page "{page}" is not one of ours; take next_page of the page before', 400)
         found = history.find(
-            self._engine.database.read, {"service": name}, limit=PAGE + 1, before=int(page) if page else None
+            self._engine.database.read,
+            {"service": name},
+            limit=PAGE + 1,
+            before=int(page) if page else None,
+            user=policy.named(user),
         )
         reply: dict[str, Any] = {"jobs": {job.id: _status(job) for job in found[:PAGE]}}
         if len(found) > PAGE:
@@ -66,14 +74,15 @@ class LogRoutes:
 
     async def delete_all(self, request: Request) -> Response:
         """Forget the jobs that succeeded, or (`all=true`) all that have ended; also of a service that is gone."""
-        name = request.path_params["service"]
+        name, user = request.path_params["service"], request.state.user
         everything = request.query_params.get("all", "").lower() in ("true", "1")
 
         def work(connection: sqlite3.Connection) -> Sequence[str]:
-            gone = jobs.delete_finished(connection, name, everything=everything, limit=BATCH)
+            gone = jobs.delete_finished(connection, name, everything=everything, limit=BATCH, user=policy.named(user))
             return self._unpinned(connection, gone)
 
-        found = self._engine.services.get(name) is not None
+        deployed = self._engine.services.get(name)
+        found = deployed is not None and policy.sees_service(user, deployed)
         while gone := await self._engine.database.write(work, frees=True):
             found = True
             await self._clean(name, gone)
@@ -92,8 +101,10 @@ class LogRoutes:
             await self._engine.forget_checkpoint(job_id)
 
     def _job(self, request: Request) -> Job | None:
+        """The job that the path names, if it is for who asks."""
         job = jobs.get(self._engine.database.read, request.path_params["job"])
-        return job if job is not None and job.service == request.path_params["service"] else None
+        there = job is not None and job.service == request.path_params["service"]
+        return job if job is not None and there and policy.sees_job(request.state.user, job) else None
 
 
 def _status(job: Job) -> dict[str, str]:

@@ -17,6 +17,7 @@ from infra.local.api.replies import json_reply
 from infra.local.backup import BackupError, back_up
 from infra.local.engine import Engine
 from infra.local.jobs import OPEN, Job, State
+from infra.local.users import policy
 from infra.local.webhooks import Webhooks
 
 MOST = 1000
@@ -34,7 +35,7 @@ class OwnRoutes:
         self._began = time.monotonic()
 
     async def jobs(self, request: Request) -> Response:
-        """The newest jobs, by `service`, `state`, `bucket` and `key`."""
+        """The newest jobs that are for who asks, by `service`, `state`, `bucket` and `key`."""
         query = request.query_params
         where = {name: query[name] for name in ("service", "state", "bucket", "key") if query.get(name)}
         if "state" in where and where["state"] not in list(State):
@@ -42,7 +43,8 @@ class OwnRoutes:
         limit = query.get("limit", "100")
         if not (limit.isascii() and limit.isdecimal() and len(limit) < 10):
             return _refused(f'limit "{limit}" is no whole number', 400)
-        found = history.find(self._engine.database.read, where, limit=min(int(limit), MOST))
+        user = policy.named(request.state.user)
+        found = history.find(self._engine.database.read, where, limit=min(int(limit), MOST), user=user)
         return json_reply({"jobs": [self._shown(job) for job in found]})
 
     async def job(self, request: Request) -> Response:
@@ -51,12 +53,13 @@ class OwnRoutes:
         if job is None:
             return _missing(request)
         read = self._engine.database.read
+        following = (jobs.get(read, other) for other in history.triggered(read, job))
         return json_reply(
             {
                 **self._shown(job),
                 **_event(jobs.body(read, job)),
                 "transitions": history.transitions(read, job),
-                "triggered": history.triggered(read, job),
+                "triggered": [other.id for other in following if other and policy.sees_job(request.state.user, other)],
             }
         )
 
@@ -113,7 +116,9 @@ class OwnRoutes:
         return Response(self._engine.metrics.text(), media_type="text/plain; version=0.0.4")
 
     def _find(self, request: Request) -> Job | None:
-        return jobs.get(self._engine.database.read, request.path_params["job"])
+        """The job that the path names, if it is for who asks."""
+        job = jobs.get(self._engine.database.read, request.path_params["job"])
+        return job if job is not None and policy.sees_job(request.state.user, job) else None
 
     def _shown(self, job: Job) -> dict[str, Any]:
         found = history.outputs(self._engine.database.read, job) if job.state == State.SUCCEEDED else []

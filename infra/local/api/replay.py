@@ -15,6 +15,7 @@ from infra.local.jobs import State
 from infra.local.objects import StoreError
 from infra.local.replay import JobSpan, NothingToReplay, Replayer
 from infra.local.services import NoSuchService
+from infra.local.users import policy
 
 KNOWN = {
     "jobs": {"service", "state", "since", "until"},
@@ -34,9 +35,11 @@ class ReplayRoutes:
         self._replayer = Replayer(engine)
 
     async def job(self, request: Request) -> Response:
-        """One job again."""
-        job = jobs.get(self._engine.database.read, request.path_params["job"])
-        if job is None:
+        """One job again; a user's, as long as the user sees its service."""
+        job, user = jobs.get(self._engine.database.read, request.path_params["job"]), request.state.user
+        deployed = self._engine.services.get(job.service) if job is not None else None
+        mine = job is not None and policy.sees_job(user, job)
+        if job is None or not mine or (deployed is not None and not policy.sees_service(user, deployed)):
             return _refused("NoSuchJob", f'there is no job "{request.path_params["job"]}"', 404)
         try:
             await self._replayer.job(job)

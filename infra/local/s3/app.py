@@ -28,6 +28,7 @@ from infra.local.s3.bodies import TIMEOUT_S, Body, ClientGone, Receive
 from infra.local.s3.errors import S3Error
 from infra.local.s3.handlers import S3, Handler
 from infra.local.s3.listening import Listening
+from infra.local.s3.permission import Guard
 from infra.local.s3.refusals import refusal
 from infra.local.s3.request import Request, Response, make_request, raw
 
@@ -94,7 +95,10 @@ SUBRESOURCES = [*dict.fromkeys(name for table in (BUCKET, OBJECT) for _, name in
 
 
 class S3App:
-    """The endpoint of one store; `secrets` maps an access key to its secret, `domains` are for virtual-host style."""
+    """The endpoint of one store; `secrets` maps an access key to its secret, `domains` are for virtual-host style.
+
+    `guard` says what users' keys may do; without it, every key may do everything.
+    """
 
     def __init__(
         self,
@@ -103,8 +107,9 @@ class S3App:
         region: str = "us-east-1",
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         domains: Sequence[str] = ("localhost",),
+        guard: Guard | None = None,
     ) -> None:
-        self._s3 = S3(store, Uploads(store), region)
+        self._s3 = S3(store, Uploads(store), region, guard)
         self._listening = Listening(region)
         store.listeners.append(partial(self._listening.on_event, self._s3))
         self._secrets = secrets
@@ -151,6 +156,8 @@ class S3App:
         listens = request.method == "GET" and not request.key and LISTEN in request.query
         handler = self._listening.listen if listens else _handler(request)
         authenticate(request, self._secrets, self._clock())
+        if self._s3.guard is not None:
+            self._s3.guard.check(request)
         return await handler(self._s3, request)
 
 

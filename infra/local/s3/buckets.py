@@ -5,16 +5,19 @@ from functools import partial
 from infra.local.s3.errors import S3Error
 from infra.local.s3.handlers import S3, owner
 from infra.local.s3.payload import Payload
+from infra.local.s3.permission import sees
 from infra.local.s3.request import Request, Response, xml_response
 from infra.local.s3.xml import document, element, moment, tag
 from infra.local.stored import Bucket, NoSuchBucket
+from infra.local.users.identity import ADMIN
 
 
-async def list_buckets(s3: S3, _: Request) -> Response:
-    """All buckets, by name."""
+async def list_buckets(s3: S3, request: Request) -> Response:
+    """All buckets that are for who asks, by name."""
     entries = (
         element("Bucket", tag("Name", bucket.name), tag("CreationDate", moment(bucket.created)))
         for bucket in s3.store.buckets()
+        if sees(request, bucket)
     )
     return xml_response(document("ListAllMyBucketsResult", owner(), element("Buckets", *entries)))
 
@@ -25,7 +28,7 @@ async def create_bucket(s3: S3, request: Request) -> Response:
         raise S3Error("NotImplemented", "Object lock is not supported by this store.")
     if int(request.headers.get("content-length") or 0):
         await Payload(request).document("CreateBucketConfiguration")
-    create = partial(s3.store.create_bucket, name=request.bucket, owner=request.origin.principal)
+    create = partial(s3.store.create_bucket, name=request.bucket, owner=ADMIN)
     await s3.store.database.write(create)
     return Response(200, {"location": f"/{request.bucket}"})
 

@@ -2,11 +2,15 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from infra.local.multipart import Uploads
 from infra.local.objects import ObjectStore
 from infra.local.s3.request import Request, Response
 from infra.local.s3.xml import element, tag
+
+if TYPE_CHECKING:
+    from infra.local.s3.permission import Guard
 
 
 @dataclass(frozen=True)
@@ -16,6 +20,8 @@ class S3:
     store: ObjectStore
     uploads: Uploads
     region: str
+    guard: "Guard | None" = None
+    """What users may do; without it, only the administrator has keys."""
 
 
 Handler = Callable[[S3, Request], Awaitable[Response]]

@@ -45,6 +45,10 @@ async def put_notifications(s3: S3, request: Request) -> Response:
     except XmlError as error:
         raise S3Error("MalformedXML", str(error)) from None
     _check_distinct(wanted)
+    if s3.guard is not None:
+        known = {one.arn for one in s3.store.notifications(request.bucket)}
+        if not all(one.arn in known or s3.guard.may_notify(request, one.arn) for one in wanted):
+            raise UnknownTarget
     set_all = partial(s3.store.set_notifications, bucket=request.bucket, notifications=wanted)
     await s3.store.database.write(set_all)
     return Response(200)

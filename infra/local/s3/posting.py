@@ -53,6 +53,8 @@ async def post_object(s3: S3, request: Request, secrets: Secrets, now: datetime)
     form = await read_form(request.headers["content-type"], request.body.blocks())
     fields = form.fields
     request.signed = _signed(fields, secrets)
+    if s3.guard is not None:
+        s3.guard.check(request)
     limits = _allowed(fields, request.bucket, now)
     key = fields.get("key", "").replace("${filename}", form.filename)
     check_key(key)

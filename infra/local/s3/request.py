@@ -47,12 +47,18 @@ class Request:
     client: str
     body: Body
     signed: Signed | None = None
+    user: str = ""
+    """The user whose keys signed it; empty for the administrator."""
 
     @property
     def origin(self) -> Origin:
         """Who asks, for the events that follow."""
         return Origin(
-            self.signed.access_key if self.signed else "", self.client, self.headers.get("user-agent", ""), self.id
+            self.signed.access_key if self.signed else "",
+            self.client,
+            self.headers.get("user-agent", ""),
+            self.id,
+            self.user,
         )
 
     def number(self, name: str, default: int, least: int, most: int) -> int:
