@@ -27,7 +27,9 @@ data_option = click.option(
 @click.option("--s3", metavar="HOST:PORT", default="127.0.0.1:9000", show_default=True, help="Where the store answers.")
 @click.option("--s3-advertise", metavar="URL", help="The store's address as services and other machines see it.")
 @click.option(
-    "--s3-external", metavar="URL", help="Another MinIO or S3 in place of the built-in store, with MINIO_ACCESS_KEY..."
+    "--s3-external",
+    metavar="URL",
+    help="Another MinIO or S3 instead of the built-in store; its keys are MINIO_ACCESS_KEY and MINIO_SECRET_KEY.",
 )
 @click.option("--detach", is_flag=True, help="Leave it running in the background.")
 def up(data: Path | None, api: str, s3: str, s3_advertise: str | None, s3_external: str | None, detach: bool) -> None:
