@@ -276,6 +276,7 @@ class Instance:
                 return process.ended.result()
             if time.monotonic() - begun > health.START_S:
                 return Ended(f"was not ready within {health.START_S:g} s: {problem}")
+            self._set(State.PENDING, f"is starting: {problem}", running=True)
             await asyncio.wait([process.ended], timeout=pause)
             pause = min(1.0, 1.5 * pause)
         self._ready_since = self._used = asked = time.monotonic()

@@ -88,6 +88,7 @@ class Process:
         confined = confinement.confine(
             ["/bin/sh", str(script)], deployed, mark, own, readable=[script], network=network
         )
+        log.note("starting")
         reading, writing = os.pipe()
         try:
             process = await asyncio.create_subprocess_exec(
@@ -119,7 +120,6 @@ class Process:
             confined.close()
             raise
         started.ended = asyncio.create_task(started._follow(transport, log))
-        log.note(f"process {process.pid} started")
         return started
 
     @property
@@ -161,9 +161,9 @@ class Process:
         told = read_json(self._outcome) or {}
         if message := str(told.get("message") or ""):
             return Ended(message, lasting=code == Exit.BAD_INPUT)
-        how = f"was ended by signal {-code}" if code < 0 else f"ended with status {code}"
         if code in (-signal.SIGKILL, OUT_OF_MEMORY) and not self._stopping:
-            how = "was killed (SIGKILL), and not by the cluster"
+            return Ended("was killed (SIGKILL), and not by the cluster")
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with status {code}"
         last = log.last_line()
         return Ended(how + (f": {last}" if last else ""), lasting=code == Exit.BAD_INPUT)
 
