@@ -17,7 +17,7 @@ from layers.runtime.contract import Exit, InputError
 from layers.runtime.execution import MOST_FILES
 from layers.runtime.forward import Forward, forwards, next_hop, parse_forward
 from layers.runtime.storage import Output
-from layers.runtime.supervisor import regular_files
+from layers.runtime.supervisor import followed, regular_files
 
 CLUSTER_PAUSE_S = 10.0
 """Before an attempt that the cluster itself could not make is made again."""
@@ -68,7 +68,7 @@ class Finisher:
             if carried is not None:
                 blobs[path] = await self._store.ingest_bytes(carried[path])
             else:
-                blobs[path] = await self._store.ingest(workspace.produced / path)
+                blobs[path] = await self._store.ingest(followed(workspace.produced / path))
         await self._store.publish(job, targets, blobs, trace)
         origin = Origin(principal=deployed.name, user=deployed.tenant)
 

@@ -167,6 +167,11 @@ def _files(folder: str, below: str, own: str) -> Iterator[str]:
                 yield below + entry.name
 
 
+def followed(path: Path) -> Path:
+    """The file that a path of `regular_files` stands for, where a link is not to be opened as one."""
+    return path.resolve() if path.is_symlink() else path
+
+
 def encode_reply(folder: Path, files: Iterable[str]) -> bytes:
     """OSCAR's reply: base64 of the one file, or of a stored zip of several."""
     files = list(files)

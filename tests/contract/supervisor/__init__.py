@@ -1,0 +1,1 @@
+"""OSCAR's script contract, the same under our supervisor, OSCAR's own and the embedded cluster."""
