@@ -90,6 +90,36 @@ def test_a_private_service_is_its_owners(cluster: Cluster, alice: Person, bob: P
     assert len(cluster.jobs(service="alice-private")) == 1, "what is refused queues nothing"
 
 
+def test_no_route_shows_another_users_service(alice: Person, bob: Person) -> None:
+    alice.deploy("alice-hidden", environment={"variables": {"SAID": "never-shown"}})
+    service, bucket = "/system/services/alice-hidden", "/system/buckets/alice-hidden"
+    asked = [
+        *(("GET", f"{service}{part}") for part in ("", "/deployment", "/deployment/logs", "/auth")),
+        *(("POST", f"{service}/{action}") for action in ("start", "stop", "restart")),
+        *(("GET", f"/system/{part}/alice-hidden") for part in ("logs", "federation", "metrics")),
+        *((method, "/system/federation/alice-hidden") for method in ("POST", "PUT", "DELETE")),
+        ("DELETE", "/system/logs/alice-hidden"),
+        ("GET", bucket),
+        ("DELETE", bucket),
+        ("POST", f"{bucket}/presign"),
+        ("GET", f"{service}/exposed/"),
+        ("GET", f"/system/quotas/user/{alice.uid}"),
+        ("PUT", f"/system/quotas/user/{alice.uid}"),
+    ]
+    for method, path in asked:
+        document = {"object_key": "in/a", "operation": "upload"}
+        answer = bob.ask(method, path, json=document if method != "GET" else None)
+        assert answer.status_code in (401, 403, 404), (method, path, answer.status_code, answer.text)
+        assert "never-shown" not in answer.text
+        assert "token" not in answer.text or answer.status_code == 401
+    for path in ("/system/services", "/system/buckets", "/system/metrics", "/system/metrics/breakdown"):
+        assert "alice-hidden" not in bob.get(path).text, path
+    change = {"bucket_name": "alice-hidden", "visibility": "public", "allowed_users": []}
+    assert bob.ask("PUT", "/system/buckets", json=change).status_code == 403
+    assert bob.ask("PUT", "/system/config", json={"allowed_image_repositories": ["x"]}).status_code == 401
+    assert alice.get(service).json()["environment"]["variables"] == {"SAID": "never-shown"}
+
+
 def test_a_restricted_service_is_for_those_it_names(alice: Person, bob: Person) -> None:
     alice.deploy("alice-restricted", visibility="restricted", allowed_users=[])
     assert "alice-restricted" not in bob.services()
