@@ -24,6 +24,8 @@ from infra.local.connections import Connection
 from infra.local.database import Database
 from infra.local.engine import Engine
 from infra.local.expiry import Expiry, ages_of
+from infra.local.exposed.exposures import Exposures
+from infra.local.exposed.upgrade import websocket_protocol
 from infra.local.external.link import Link, WrongStore, claim
 from infra.local.holdings import Holdings
 from infra.local.logs import Format, configure
@@ -120,6 +122,7 @@ async def _serve(
         webhooks = Webhooks(database, store, targets, REGION)
         holdings = Holdings.of(data, database, store, services)
         expiry = Expiry(data, database, store, ages)
+        exposures = Exposures(data, services)
         engine.metrics.watch_webhooks(webhooks.queued)
         admission = admission_of(environ, database, store, services, keys, elsewhere=link is not None)
         if link is not None:
@@ -127,7 +130,15 @@ async def _serve(
             await link.check()
         sockets = [api_socket]
         front = make_app(
-            engine, webhooks, holdings, keys, address=address, data=data, link=link, users=admission.users
+            engine,
+            webhooks,
+            holdings,
+            keys,
+            address=address,
+            data=data,
+            link=link,
+            users=admission.users,
+            exposures=exposures,
         )
         servers = [_server(front)]
         s3_app = S3App(store, admission.secrets, REGION, guard=admission.guard, domains=domains(environ))
@@ -143,6 +154,7 @@ async def _serve(
         await webhooks.start()
         expiry.start()
         holdings.calls.start()
+        exposures.start(*engine.bounds())
         serving = [
             asyncio.create_task(server.serve(sockets=[sock])) for server, sock in zip(servers, sockets, strict=True)
         ]
@@ -166,7 +178,7 @@ async def _serve(
         s3_app.close()
         for server in servers:
             server.should_exit = True
-        await asyncio.gather(*serving)
+        await asyncio.gather(exposures.stop(), *serving)
         await expiry.stop()
         await holdings.calls.stop()
         await engine.stop()
@@ -197,7 +209,7 @@ def _server(app: Any, *, websockets: bool = True) -> _Server:
     config = uvicorn.Config(
         app,
         http=Connection,
-        ws="auto" if websockets else "none",
+        ws=websocket_protocol if websockets else "none",  # type: ignore[arg-type] # uvicorn only calls it
         lifespan="off",
         access_log=False,
         proxy_headers=False,

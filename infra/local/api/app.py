@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from infra.local.api.authentication import Doors, Handler
 from infra.local.api.deployment import DeploymentRoutes
 from infra.local.api.events import EventRoutes
+from infra.local.api.exposed import ExposedRoutes
 from infra.local.api.information import health
 from infra.local.api.invocation import Invocations
 from infra.local.api.logs import LogRoutes
@@ -22,6 +23,7 @@ from infra.local.api.replay import ReplayRoutes
 from infra.local.api.replies import empty, text_reply
 from infra.local.database import DatabaseError, DiskFull
 from infra.local.engine import Engine
+from infra.local.exposed.exposures import Exposures
 from infra.local.external.link import Link
 from infra.local.holdings import Holdings
 from infra.local.objects import StoreError
@@ -44,6 +46,7 @@ def make_app(
     data: Path,
     link: Link | None = None,
     users: Users | None = None,
+    exposures: Exposures,
 ) -> ASGIApp:
     """The ASGI application; `address` is what services and clients are told, `link` the way to another store.
 
@@ -76,6 +79,7 @@ def make_app(
             *elsewhere,
             Route("/health", health),
             *(system(*route) for route in oscar),
+            *ExposedRoutes(engine, exposures, deployments, doors).routes(credentials),
             system("GET", "/system/logs/{service}", logs.list),
             system("DELETE", "/system/logs/{service}", logs.delete_all),
             system("GET", "/system/logs/{service}/{job}", logs.read),
