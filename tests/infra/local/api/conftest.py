@@ -3,6 +3,7 @@
 import gc
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from oscar_python.client import Client
@@ -25,6 +26,13 @@ def service(cluster: Cluster) -> str:
 @pytest.fixture
 def oscar(cluster: Cluster) -> Iterator[Client]:
     """The client that people use from Python."""
+    with oscar_client(cluster) as client:
+        yield client
+
+
+@contextmanager
+def oscar_client(cluster: Cluster) -> Iterator[Client]:
+    """The same, for the length of a `with`."""
     facts = cluster.facts
     yield Client(
         {
