@@ -15,10 +15,10 @@ UPLOADS = {
     "the body of a large one has come": ("infra.local.contents:Spill.finish:before", LARGE, False),
     "its blob is written": ("infra.local.contents:Folder.seal:before", LARGE, False),
     "its blob is on disk": ("infra.local.contents:Folder.seal:after", LARGE, False),
-    "before the commit": ("infra.local.database:Database._attempt:after", SMALL, False),
-    "before the commit of a large one": ("infra.local.database:Database._attempt:after", LARGE, False),
-    "committed, not answered": ("infra.local.database:_answer:before", SMALL, None),
-    "a large one committed, not answered": ("infra.local.database:_answer:before", LARGE, None),
+    "before the commit": ("infra.local.objects:ObjectStore.insert:after", SMALL, False),
+    "before the commit of a large one": ("infra.local.objects:ObjectStore.insert:after", LARGE, False),
+    "committed, not answered": ("infra.local.s3.objects:put_object:after", SMALL, None),
+    "a large one committed, not answered": ("infra.local.s3.objects:put_object:after", LARGE, None),
     "answered": ("infra.local.s3.app:_answer:after", LARGE, True),
 }
 """Where the cluster dies, what is uploaded, and whether it is there then (None: it is, though nobody was told)."""
@@ -141,7 +141,7 @@ def test_a_failure_counts_once(scripts: Path, tmp_path: Path, when: str, attempt
 
 MULTIPART = {
     "a part is on disk": ("infra.local.multipart:Uploads.add:before", "part"),
-    "before the commit of a part": ("infra.local.database:Database._attempt:after", "part"),
+    "before the commit of a part": ("infra.local.blobs:Blobs.insert:after", "part"),
     "a part is committed": ("infra.local.multipart:Uploads.add:after", "part"),
     "put together": ("infra.local.multipart:Uploads.join:after", "complete"),
     "before the commit": ("infra.local.garbage:Collector.abort:after", "complete"),
