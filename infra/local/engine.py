@@ -24,6 +24,7 @@ from infra.local.database import Database, DatabaseError
 from infra.local.dispatch import Dispatcher
 from infra.local.executors import Ended, Executor, limits
 from infra.local.executors.confinement import Confinement, confinement_for
+from infra.local.executors.container import ContainerExecutor, chosen_executor
 from infra.local.executors.process import ProcessExecutor
 from infra.local.executors.warm import WarmExecutor
 from infra.local.finishing import Finisher
@@ -108,6 +109,8 @@ class Engine:
         self._confinement = await asyncio.to_thread(confinement_for, self._data, os.environ, names)
         self._process: Executor = ProcessExecutor(self._data, self._limits, self._confinement)
         self._warm = WarmExecutor(self._data, self._limits, self._confinement, self._scratch.folders)
+        self._container = ContainerExecutor(self._data, self._limits, self._confinement.homes, os.environ)
+        self._chosen = chosen_executor(os.environ)
         self.services.on_change.append(self._on_service)
         self._dispatcher.start()
 
@@ -116,6 +119,7 @@ class Engine:
         await self._dispatcher.stop(patience_s)
         await self._warm.close()
         await self._process.close()
+        await self._container.close()
         await self._limits.close()
         self._confinement.close()
         self._scratch.close()
@@ -359,9 +363,12 @@ class Engine:
         future.add_done_callback(self._pending_writes.discard)
 
     def _executor(self, deployed: Deployed) -> Executor:
-        """`warm` where the script is ours, byte for byte, and the FDL does not ask for `process`."""
+        """What the FDL asks for, else the cluster's setting; `warm` only where the script is ours, byte for byte."""
+        chosen = deployed.settings.executor or self._chosen
+        if chosen == "container":
+            return self._container
         ours = deployed.service.script == self._function_script and "DIOSCAR_FUNCTION" in deployed.variables
-        return self._warm if ours and deployed.settings.executor != "process" else self._process
+        return self._warm if ours and chosen != "process" else self._process
 
 
 class _Start:

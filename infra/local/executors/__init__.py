@@ -1,4 +1,4 @@
-"""How a run becomes processes: `process` starts the script, `warm` keeps a worker that has the function loaded."""
+"""How a run becomes processes: `process` starts the script, `warm` keeps a worker, `container` uses an image."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

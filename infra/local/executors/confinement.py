@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from fdl.quantities import parse_cpu
 from infra.local.executors import Ended, limits
 from infra.local.executors.cgroups import Cgroups, Group, cgroups_for
+from infra.local.executors.homes import Homes
 from infra.local.executors.sandbox import SETTING, Sandbox, sandbox_for, status_of
 from infra.local.services import Deployed
 
@@ -48,7 +50,8 @@ class Confined:
 class Confinement:
     """How the processes of one cluster's runs are confined."""
 
-    def __init__(self, sandbox: Sandbox | None = None, cgroups: Cgroups | None = None) -> None:
+    def __init__(self, homes: Homes, sandbox: Sandbox | None = None, cgroups: Cgroups | None = None) -> None:
+        self.homes = homes
         self._sandbox = sandbox
         self._cgroups = cgroups
 
@@ -81,7 +84,7 @@ class Confinement:
                 memory=deployed.memory,
                 network=network or deployed.settings.network,
                 readable=readable,
-                service=deployed.name,
+                home=self.homes.of(deployed.name),
             )
         group = None
         if self._cgroups:
@@ -93,8 +96,8 @@ class Confinement:
 
     def forget(self, service: str) -> None:
         """A service has gone, and with it what its runs kept."""
-        if self._sandbox:
-            self._sandbox.forget(service)
+        if (gone := self.homes.forget(service)) is not None:
+            asyncio.get_running_loop().run_in_executor(None, shutil.rmtree, gone, True)
 
     def close(self) -> None:
         """Nothing runs any more."""
@@ -105,9 +108,9 @@ class Confinement:
 def confinement_for(data: Path, environ: Mapping[str, str], services: Iterable[str]) -> Confinement:
     """What can be had here, within what DIOSCAR_SANDBOX and DIOSCAR_LIMITS say. Raises ValueError."""
     sandbox = sandbox_for(data, environ)
-    if sandbox is not None:
-        sandbox.forget_others(services)
+    homes = Homes(data)
+    homes.keep(services)
     wanted = limits.are_on(environ) and environ.get(SETTING, "").strip().lower() != "off"
-    confinement = Confinement(sandbox, cgroups_for(data) if wanted else None)
+    confinement = Confinement(homes, sandbox, cgroups_for(data) if wanted else None)
     log.info("runs are confined by %s", " and ".join(confinement.parts) or "nothing but their memory")
     return confinement

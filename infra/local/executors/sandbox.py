@@ -38,7 +38,6 @@ class Sandbox:
     def __init__(self, data: Path, program: str) -> None:
         self._data = data
         self._home = data / "home"
-        self._homes = data / "homes"
         self._program = program
         self._fixed: list[str] = []
         self._flags: tuple[str, ...] = ()
@@ -77,9 +76,9 @@ class Sandbox:
         memory: int,
         network: bool,
         readable: Iterable[Path] = (),
-        service: str = "",
+        home: Path | None = None,
     ) -> list[str]:
-        """`command` in a sandbox in which the folders `own` are writable, and the files `readable` to be read.
+        """`command` in a sandbox in which the folders `own` are writable, `readable` can be read, and `home` is HOME.
 
         The outermost process ignores SIGTERM, which ends the sandbox with it; in there it means what it always does.
         """
@@ -90,35 +89,11 @@ class Sandbox:
         arguments += [*self._fixed, "--tmpfs", str(self._data)]
         arguments += _bound("--bind", {folder: str(folder) for folder in own})
         arguments += _bound("--ro-bind", {file: str(file) for file in readable})
-        if service:
-            arguments += _bound("--bind", {self.home(service): str(self._home)})
+        if home is not None:
+            arguments += _bound("--bind", {home: str(self._home)})
         arguments += ["--remount-ro", str(self._data), "--remount-ro", "/"]
         inside = ["env", "--default-signal=TERM", *command]
         return ["/bin/sh", "-c", 'trap "" TERM; exec "$@"', "sh", self._program, *arguments, "--", *inside]
-
-    def home(self, service: str) -> Path:
-        """The folder that a service's runs see as HOME, and no others."""
-        folder = self._homes / service
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return folder
-
-    def forget(self, service: str) -> None:
-        """Remove the home of a service that has gone; from here on another of its name gets one of its own."""
-        gone = self._homes / f".{service}"
-        shutil.rmtree(gone, ignore_errors=True)
-        try:
-            (self._homes / service).rename(gone)
-        except FileNotFoundError:
-            return
-        shutil.rmtree(gone, ignore_errors=True)
-
-    def forget_others(self, services: Iterable[str]) -> None:
-        """Remove the homes of all services but these."""
-        if self._homes.is_dir():
-            kept = set(services)
-            for folder in self._homes.iterdir():
-                if folder.name not in kept:
-                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def sandbox_for(data: Path, environ: Mapping[str, str]) -> Sandbox | None:
