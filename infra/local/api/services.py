@@ -1,7 +1,7 @@
 """`/system/services`: deploy, read, update and remove services."""
 
 import re
-from typing import Any
+from typing import NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -31,6 +31,13 @@ REMEMBERED = 64 << 10
 LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 
 
+class _Text(NamedTuple):
+    """A service's JSON, in two parts: how its deployment is stands between them where it is asked for."""
+
+    head: str
+    tail: str
+
+
 class ServiceRoutes:
     """OSCAR's CRUD of services over an engine."""
 
@@ -42,8 +49,7 @@ class ServiceRoutes:
         self._configuration = holdings.configuration
         self._volumes = holdings.volumes
         self._deployments = deployments
-        self._texts: dict[str, tuple[Deployed, str]] = {}
-        engine.services.on_change.append(lambda name: self._texts.pop(name, None))
+        self._texts: dict[str, _Text] = {}
         # OSCAR hides the keys behind this word
         self._store = MinioProvider(
             endpoint=address.endpoint,
@@ -52,6 +58,9 @@ class ServiceRoutes:
             access_key="hidden",
             secret_key="hidden",  # noqa: S106
         )
+        engine.services.on_change.append(self._remember)
+        for deployed in engine.services.all():
+            self._remember(deployed.name)
 
     async def list(self, request: Request) -> Response:
         """The services that the caller may see; `include=deployment` says of each how it is."""
@@ -130,19 +139,22 @@ class ServiceRoutes:
             return empty(404)
         return empty(204)
 
-    def _text(self, deployed: Deployed, *, deployment: bool) -> str:
-        """A service as OSCAR writes it, made anew only where something in it may have changed."""
-        if deployment:
-            return dumps(self._shown(deployed, self._deployments.runtime(deployed).summary()))
-        known = self._texts.get(deployed.name)
-        if known is not None and known[0] is deployed:
-            return known[1]
-        text = dumps(self._shown(deployed, {}))
-        if deployed.service.volume is None and len(text) < REMEMBERED:
-            self._texts[deployed.name] = deployed, text
-        return text
+    def _remember(self, name: str) -> None:
+        """A service has changed: its text is made now and not when somebody waits for a list of hundreds."""
+        self._texts.pop(name, None)
+        deployed = self._services.get(name)
+        if deployed is not None and deployed.service.volume is None:
+            text = self._made(deployed)
+            if len(text.head) < REMEMBERED:
+                self._texts[name] = text
 
-    def _shown(self, deployed: Deployed, deployment: dict[str, Any]) -> dict[str, Any]:
+    def _text(self, deployed: Deployed, *, deployment: bool) -> str:
+        """A service as OSCAR writes it."""
+        text = self._texts.get(deployed.name) or self._made(deployed)
+        shown = f',"deployment":{dumps(self._deployments.runtime(deployed).summary())}' if deployment else ""
+        return f"{text.head}{shown}{text.tail}"
+
+    def _made(self, deployed: Deployed) -> "_Text":
         service = deployed.service
         providers = service.storage_providers or StorageProviders()
         labels = {
@@ -165,10 +177,12 @@ class ServiceRoutes:
                     update={"secrets": dict.fromkeys(service.environment.secrets, "")}
                 ),
                 "volume_status": self._volume_status(deployed),
-                "deployment": deployment,
+                "deployment": {},
+                "kserve": None,
             }
         )
-        return shown.to_json()
+        kserve = f',"kserve":{dumps(service.kserve.to_json())}' if service.kserve else ""
+        return _Text(dumps(shown.to_json())[:-1], f"{kserve}}}")
 
     def _volume_status(self, deployed: Deployed) -> VolumeStatus:
         config = deployed.service.volume
