@@ -21,6 +21,7 @@ from infra.local.api.own import OwnRoutes
 from infra.local.api.recording import Recording
 from infra.local.api.replay import ReplayRoutes
 from infra.local.api.replies import empty, text_reply
+from infra.local.api.users import UserRoutes
 from infra.local.database import DatabaseError, DiskFull
 from infra.local.engine import Engine
 from infra.local.exposed.exposures import Exposures
@@ -66,17 +67,24 @@ def make_app(
     def administration(method: str, path: str, handler: Handler) -> Route:
         return Route(path, doors.administrator(handler), methods=[method])
 
-    elsewhere: list[Route] = []
+    where_set: list[Route] = []
     if link is not None:
         told = EventRoutes(link, credentials.events_token)
-        elsewhere = [
+        where_set += [
             Route("/dioscar/v1/events", told.receive, methods=["POST"]),
             administration("GET", "/dioscar/v1/store", told.health),
         ]
 
+    if users is not None:
+        accounts = UserRoutes(users)
+        where_set += [
+            administration("GET", "/dioscar/v1/users", accounts.list),
+            administration("DELETE", "/dioscar/v1/users/{uid:path}", accounts.remove),
+        ]
+
     others = Starlette(
         routes=[
-            *elsewhere,
+            *where_set,
             Route("/health", health),
             *(system(*route) for route in oscar),
             *ExposedRoutes(engine, exposures, deployments, doors).routes(credentials),

@@ -14,6 +14,7 @@ from minio.error import S3Error
 from infra.local.s3.app import BUCKET, OBJECT
 from tests.cluster import Cluster
 from tests.infra.local.users.conftest import Person, boto, denied
+from tests.infra.local.users.issuer import TestIssuer
 
 
 def make(person: Person, name: str, visibility: str = "private", allowed: tuple[str, ...] = ()) -> str:
@@ -238,3 +239,39 @@ def test_every_operation_of_the_endpoint_is_denied(alice: Person, his: str, buck
             answer = requests.request(method, url, headers=dict(request.headers), timeout=60)
             assert answer.status_code == 403, (method, url, answer.text)
             assert method == "HEAD" or "<Code>AccessDenied</Code>" in answer.text
+
+
+@pytest.mark.parametrize(
+    "uid", ["https://cilogon.org/serverA/users/1", "auth0|12+3=4;5", "cn=Eve;o=x", "(a)*'b'!#$&~`^{}[]<>?", "x" * 255]
+)
+def test_every_kind_of_name_is_an_access_key(cluster: Cluster, issuer: TestIssuer, uid: str) -> None:
+    person = Person(cluster, issuer, uid)
+    try:
+        assert person.keys["access_key"] == uid
+        name = f"name-{len(uid)}-{sum(map(ord, uid))}"
+        make(person, name)
+        assert name in [one["Name"] for one in person.s3.list_buckets()["Buckets"]]
+        url = person.s3.generate_presigned_url("get_object", Params={"Bucket": name, "Key": "a"})
+        assert requests.get(url, timeout=60).status_code == 200
+    finally:
+        person.close()
+
+
+def test_keys_are_taken_back(cluster: Cluster, issuer: TestIssuer, alice: Person) -> None:
+    person = Person(cluster, issuer, "https://example.org/leaver")
+    try:
+        make(person, "leavers")
+        assert alice.get("/dioscar/v1/users").status_code == 403
+        assert alice.ask("DELETE", f"/dioscar/v1/users/{person.uid}").status_code == 403
+        listed = {one["uid"]: one for one in cluster.get("/dioscar/v1/users")["users"]}
+        assert listed[person.uid].keys() == {"uid", "name", "issuer", "created"}
+        url = cluster.url(f"/dioscar/v1/users/{person.uid}")
+        assert [cluster.http.delete(url).status_code for _ in range(2)] == [204, 404]
+        assert denied(person.s3.list_objects_v2, Bucket="leavers") == "InvalidAccessKeyId"
+        again = person.get("/system/config").json()["minio_provider"]
+        assert again["secret_key"] != person.keys["secret_key"]
+        client = boto(again["endpoint"], again["access_key"], again["secret_key"])
+        assert client.list_objects_v2(Bucket="leavers")["KeyCount"] == 1
+        client.close()
+    finally:
+        person.close()

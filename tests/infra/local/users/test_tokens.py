@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
 
 from infra.local.users.identity import User
 from infra.local.users.issuer import MOST_QUESTIONS, OLD_S, Issuer, IssuerUnavailable
@@ -319,3 +321,37 @@ def test_settings_have_the_real_servers_names() -> None:
         {"OIDC_ENABLE": "True", "OIDC_ISSUERS": "https://a/x, https://b", "OIDC_GROUPS": "g,h", "USERS_ADMIN": "alice"}
     )
     assert found == OidcSettings(("https://a/x", "https://b"), ("g", "h"), (), ("alice",))
+
+
+@given(st.text(max_size=300) | st.binary(max_size=300).map(lambda data: data.decode("latin-1")))
+def test_no_text_is_more_than_refused(text: str) -> None:
+    with pytest.raises(Refused):
+        asyncio.run(OFFLINE.verify(text))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+HEADERS = st.fixed_dictionaries(
+    {"alg": st.sampled_from(["RS256", "ES256", "EdDSA", "none"]) | JSON}, optional={"kid": JSON, "crit": JSON}
+)
+CLAIMS = st.fixed_dictionaries({}, optional=dict.fromkeys(("iss", "sub", "exp", "nbf", "iat", "aud"), JSON))
+
+
+@given(HEADERS, CLAIMS, st.binary(max_size=64))
+def test_no_made_up_token_is_more_than_refused(
+    header: dict[str, Any], claims: dict[str, Any], signature: bytes
+) -> None:
+    with pytest.raises(Refused):
+        asyncio.run(OFFLINE.verify(unsigned(header, {"iss": "http://127.0.0.1:9/x", **claims}, signature)))
+
+
+OFFLINE = Tokens(OidcSettings(("http://127.0.0.1:9/x",), ("g",)))
+
+
+@given(JSON)
+def test_claims_of_any_kind_have_groups_or_none(value: Any) -> None:
+    names = ("entitlements", "eduperson_entitlement", "realm_access", "group_membership", "groups", "wlcg.groups")
+    assert all(isinstance(name, str) for name in groups_of(dict.fromkeys(names, value)))
