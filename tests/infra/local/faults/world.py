@@ -112,6 +112,7 @@ def broken(data: Path, *, step: str = "", template: Path | None = None, **enviro
         for pid in processes(data):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(Scratch(data.resolve())._memory, ignore_errors=True)  # a killed cluster cannot
 
 
 def chain(cluster: Cluster, *, warm: bool) -> None:
