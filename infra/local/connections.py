@@ -39,6 +39,8 @@ class Connection(HttpToolsProtocol):
         """A request's head is there; its body is its reader's business."""
         self._wait_no_more()
         super().on_headers_complete()
+        # what comes after a chunked body is no header of the request, which may not even have been looked at yet
+        self.headers = self.headers.copy() if self.parser.should_upgrade() else []
 
     def on_body(self, body: bytes) -> None:
         """Some of a body; where none waits before it, it is handed on as it is, which spares two copies of it all."""
