@@ -401,4 +401,16 @@ PERL = Case(
     data=b64(b"a b"),
 )
 
+LOG_CASES = [
+    Case(
+        "log lines in a reply",
+        COPY,
+        "run",
+        Left(reply=b"abc"),
+        data=b64(b"abc"),
+        document={"log_level": "INFO"},
+        differs={OSCAR: ("log-lines", Left(reply="log lines, then YWJj"))},
+    )
+]
+
 CASES = [*VARIABLES, *EVENTS, *OUTPUTS, *SCRIPTS, PERL]

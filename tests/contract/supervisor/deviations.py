@@ -12,5 +12,8 @@ DEVIATIONS = {
     "base64-log": "the log of an asynchronous call is its output in base64",
     "printed-text": "what is printed loses bytes that are no UTF-8, and carriage returns",
     "foreign-link": "a link in TMP_OUTPUT_DIR is followed wherever it leads",
+    "webdav-folders": "a file in a folder below `output` cannot be stored by WebDAV",
+    "more-variables": "the script of a dCache event is not told STORAGE_OBJECT_KEY",
+    "log-lines": "its own lines stand in the reply of a call, unless `log_level` is CRITICAL",
     "exit-status": "the script's exit status is ignored, outputs are uploaded",
 }

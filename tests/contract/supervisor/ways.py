@@ -10,6 +10,7 @@ import sys
 import uuid
 import zipfile
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +32,7 @@ EXPORTED = re.compile(
     r"|OSCAR_SERVICE_\w+|CONT_VAR_\w+|LISTING|OWN_\w+"
 )
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+LOG_LINE = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} - supervisor - [A-Z]+ - ")
 UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 VARIABLE = 128 * 1024
 """Bytes that Linux takes in one environment variable."""
@@ -71,6 +73,8 @@ class Case:
     printed: bool = False
     jobs: int = 1
     missing: str = ""
+    inputs: tuple[Mapping[str, str], ...] = ()
+    """What OSCAR's server would not take as an input, and its supervisor needs."""
 
     def expected(self, way: str) -> Left:
         """What this way leaves: what all do, unless it deviates."""
@@ -94,9 +98,16 @@ class Ways:
     """Runs cases; a service of its own for each."""
 
     def __init__(self, cluster: Cluster, folder: Path) -> None:
-        self._cluster = cluster
+        self.cluster = self._cluster = cluster
+        self.prepare: Callable[[str], None] = lambda service: None
+        """What is to be there before a service of that name runs."""
+        self.reason = ""
+        """Why the cluster's last job failed."""
         self._folder = folder
         self._s3 = boto(cluster)
+        self._answers: dict[tuple[str, str], bytes] = {}
+        self.elsewhere: Mapping[str, bytes] = {}
+        """What other stores hold, by path: it counts as output where the path has the service's name in it."""
 
     def close(self) -> None:
         """Close the client."""
@@ -105,12 +116,18 @@ class Ways:
     def run(self, case: Case, way: str) -> Left:
         """What the case leaves in this way, with all that differs from run to run made equal."""
         service = f"c{uuid.uuid4().hex[:12]}"
+        self.prepare(service)
         left = self._in_cluster(case, service) if way == CLUSTER else self._supervised(case, service, way)
         if not left.ended:
             left = replace(left, reply=None, variables=None)
         if not case.printed:
             left = replace(left, printed=None)
         return left
+
+    def answer(self, case: Case, way: str) -> bytes:
+        """What a supervisor prints in this case, byte for byte."""
+        self.run(case, way)
+        return self._answers[case.name, way]
 
     def _document(self, case: Case, service: str) -> dict[str, Any]:
         """The service's document as OSCAR keeps it: its server, not the supervisor, mends the script's lines."""
@@ -144,12 +161,13 @@ class Ways:
             if not response.ok:
                 return Left(ended=False)
         jobs = cluster.ended(service, case.jobs)
+        self.reason = jobs[0]["reason"]
         printed = "".join(cluster.job_log(job) for job in jobs)
         return self._report(case, document, all(job["state"] == "Succeeded" for job in jobs), None, printed)
 
     def _supervised(self, case: Case, service: str, way: str) -> Left:
         document = self._document(case, service)
-        kept = service_from_json({key: value for key, value in document.items() if key != "storage_providers"})
+        kept = service_from_json(document)
         store = {
             "endpoint": self._cluster.facts["s3"],
             "verify": False,
@@ -160,6 +178,7 @@ class Ways:
         config = {
             **kept.model_dump(mode="json"),
             "script": "",
+            "input": [*kept.model_dump(mode="json")["input"], *case.inputs],
             "storage_providers": {"minio": {"default": store}, **document.get("storage_providers", {})},
         }
         for bucket in _buckets(document) - {case.missing.replace("SERVICE", service)}:
@@ -199,9 +218,10 @@ class Ways:
         command = [str(REAL_SUPERVISOR), "-W", "ignore", "-m", "faassupervisor.supervisor"]
         if way == OURS:
             command = [sys.executable, "-P", *(start or ["-m", "layers.runtime.supervisor"])]
-        ran = subprocess.run(
+        ran = subprocess.run(  # a pod's two streams are one log, and one reply
             command, env=environ, input=body, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder, check=False
         )
+        self._answers[case.name, way] = ran.stdout
         printed = None if case.send == "run" else ran.stdout.decode(errors="replace")
         return self._report(case, document, ran.returncode == 0, ran.stdout, printed)
 
@@ -222,7 +242,11 @@ class Ways:
 
     def _outputs(self, document: Mapping[str, Any], service: str, missing: str) -> dict[str, bytes]:
         """Every object of the service's buckets but those that were put there."""
-        found = {}
+        found = {
+            path.replace(service, "SERVICE"): data
+            for path, data in list(self.elsewhere.items())
+            if f"/{service}/out/" in path and not path.endswith("/")
+        }
         for bucket in sorted(_buckets(document) - {missing}):
             for entry in self._s3.list_objects_v2(Bucket=bucket).get("Contents", []):
                 key = entry["Key"]
@@ -244,6 +268,15 @@ def _buckets(document: Mapping[str, Any]) -> set[str]:
     return {entry["path"].partition("/")[0] for entry in entries if entry["storage_provider"] == "minio.default"}
 
 
+def check(ways: Ways, case: Case) -> None:
+    """The case leaves what it should, in all its ways at once."""
+    tried = [way for way in case.ways if way != OSCAR or REAL_SUPERVISOR.exists()]
+    with ThreadPoolExecutor(len(tried)) as pool:
+        found = dict(zip(tried, pool.map(lambda way: ways.run(case, way), tried), strict=True))
+    wrong = [f"{way}: {found[way]}\nnot {case.expected(way)}" for way in tried if found[way] != case.expected(way)]
+    assert not wrong, "\n".join(wrong)
+
+
 STARTED_ON = """
 import sys
 from pathlib import Path
@@ -256,6 +289,8 @@ sys.exit(supervisor.main())
 def _reply(body: bytes) -> Reply:
     """What a synchronous call was answered with; the newlines at its end do not count."""
     body = body.rstrip(b"\n")
+    if LOG_LINE.match(body):
+        return f"log lines, then {body.decode().splitlines()[-1]}"
     try:
         decoded = base64.b64decode(body, validate=True)
     except (binascii.Error, ValueError):
