@@ -14,19 +14,26 @@ def find(
 
     Where a user is named, only those of the user's services, and those that the user had others' services do.
     """
-    if user:
-        found = [
-            job
-            for side in ("tenant", "caller")
-            for job in find(connection, {**where, side: user}, limit=limit, before=before)
-        ]
-        return sorted(found, key=lambda job: -job.seq)[:limit]
+    if not user:
+        return _find(connection, where, limit, before)
+    found = [
+        job
+        for side in ("tenant", "caller")
+        for job in _find(connection, {**where, side: user}, limit, before, f" AND {side} != ''")
+    ]
+    return sorted(found, key=lambda job: -job.seq)[:limit]
+
+
+def _find(
+    connection: sqlite3.Connection, where: Mapping[str, str], limit: int, before: int | None, known: str = ""
+) -> list[Job]:
+    """The newest jobs; `known` tells SQLite what it cannot know of a parameter, and an index of some rows needs."""
     terms = [f"{name} = ?" for name in where]
     values: list[Any] = list(where.values())
     if before is not None:
         terms.append("seq < ?")
         values.append(before)
-    condition = f"WHERE {' AND '.join(terms)}" if terms else ""
+    condition = f"WHERE {' AND '.join(terms)}{known}" if terms else ""
     rows = connection.execute(
         f"SELECT {COLUMNS} FROM jobs {condition} ORDER BY seq DESC LIMIT ?",  # noqa: S608
         (*values, limit),

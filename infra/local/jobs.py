@@ -54,6 +54,8 @@ CREATE INDEX IF NOT EXISTS jobs_of_bucket ON jobs (bucket, seq);
 CREATE INDEX IF NOT EXISTS jobs_of_parent ON jobs (parent) WHERE parent != '';
 CREATE INDEX IF NOT EXISTS jobs_of_tenant ON jobs (tenant, seq) WHERE tenant != '';
 CREATE INDEX IF NOT EXISTS jobs_of_caller ON jobs (caller, seq) WHERE caller != '';
+CREATE INDEX IF NOT EXISTS jobs_of_tenant_and_service ON jobs (service, tenant, seq) WHERE tenant != '';
+CREATE INDEX IF NOT EXISTS jobs_of_caller_and_service ON jobs (service, caller, seq) WHERE caller != '';
 CREATE TABLE IF NOT EXISTS transitions (
     job INTEGER NOT NULL REFERENCES jobs (seq) ON DELETE CASCADE,
     time REAL NOT NULL,
