@@ -53,7 +53,8 @@ class Tokens:
         return User(uid, False, groups, shown[:255], oversees=uid in self._settings.overseers), issuer.url
 
     def _admits(self, groups: tuple[str, ...]) -> bool:
-        return ANY_GROUP in self._settings.groups or not set(groups).isdisjoint(self._settings.groups)
+        wanted = self._settings.groups
+        return ANY_GROUP in wanted or not {name.removeprefix("/") for name in wanted}.isdisjoint(groups)
 
     def _group_names(self) -> str:
         return ", ".join(self._settings.groups)
@@ -141,6 +142,8 @@ class Tokens:
 def groups_of(claims: Mapping[str, Any]) -> tuple[str, ...]:
     """The groups that claims name: EGI's entitlements, Keycloak's realm roles and memberships, WLCG's.
 
+    Keycloak and WLCG write them as paths, or not, as it is set up there: the first slash does not count.
+
     >>> groups_of({"entitlements": ["urn:mace:egi.eu:group:vo.example.eu:role=member#aai.egi.eu"], "groups": ["/cms"]})
     ('vo.example.eu', 'cms')
     """
@@ -148,11 +151,10 @@ def groups_of(claims: Mapping[str, Any]) -> tuple[str, ...]:
     found = [
         *map(_egi, [*_texts(claims.get("entitlements")), *_texts(claims.get("eduperson_entitlement"))]),
         *_texts(roles.get("roles") if isinstance(roles, dict) else None),
-        *_texts(claims.get("group_membership")),
-        *(name.removeprefix("/") for name in _texts(claims.get("groups"))),
-        *(name.removeprefix("/") for name in _texts(claims.get("wlcg.groups"))),
+        *(name for claim in ("group_membership", "groups", "wlcg.groups") for name in _texts(claims.get(claim))),
     ]
-    return tuple(dict.fromkeys(name for name in found if name and name != ANY_GROUP))
+    names = (name.removeprefix("/") for name in found)
+    return tuple(dict.fromkeys(name for name in names if name and name != ANY_GROUP))
 
 
 def _egi(urn: str) -> str:

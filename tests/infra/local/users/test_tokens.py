@@ -287,6 +287,14 @@ def test_every_account_of_an_issuer_may_be_let_in(issuer: TestIssuer) -> None:
     assert verify(issuer, issuer.token("alice", group_membership=None), groups=("*",)).groups == ()
 
 
+@pytest.mark.parametrize("told", ["staff", "/staff"])
+@pytest.mark.parametrize("wanted", ["staff", "/staff"])
+@pytest.mark.parametrize("claim", ["group_membership", "groups", "wlcg.groups"])
+def test_a_group_may_be_written_as_a_path(issuer: TestIssuer, claim: str, wanted: str, told: str) -> None:
+    claims = {"group_membership": None, claim: [told]}
+    assert verify(issuer, issuer.token("alice", **claims), groups=(wanted,)).groups == ("staff",)
+
+
 def test_which_claims_are_groups() -> None:
     assert groups_of({"realm_access": {"roles": ["a", 7]}, "wlcg.groups": ["/cms/prod"], "groups": "no list"}) == (
         "a",
