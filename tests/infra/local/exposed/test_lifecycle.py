@@ -1,6 +1,7 @@
 """An exposed service is started when it is deployed, started again when it dies, stopped when it is to be."""
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -165,6 +166,30 @@ def test_a_probe_that_fails_is_named_and_goes_where_the_service_says(cluster: Cl
     expose(cluster, "exposed-ill", health_path="/status/301")
     service.reaches("ready")
     service.remove()
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="there is no bubblewrap here")
+def test_in_a_sandbox_it_is_reached_and_reaches_nothing(tmp_path: Path):
+    cluster = Cluster(tmp_path / "data")
+    cluster.environ["DIOSCAR_SANDBOX"] = "require"
+    cluster.start()
+    port = cluster.facts["api"].rpartition(":")[2]
+    try:
+        service = expose(cluster, "boxed")
+        open_one = expose(cluster, "boxed-open", annotations={"dioscar/network": "true"})
+        script = expose(cluster, "boxed-script", script='exec python3 -m http.server "$PORT"')
+        wrong = expose(cluster, "boxed-wrong", variables={"PAUSE_S": "soon"})
+        assert service.ask("/x").json()["pid"] < 10  # it sees no process but its own
+        assert service.ask(f"/reach?port={port}").text != "reached"
+        assert open_one.ask(f"/reach?port={port}").text == "reached"
+        assert script.ask("/").status_code == 200  # it listens by itself, so it has the network
+        assert 'PAUSE_S: "soon" is no number' in wrong.reaches("failed")["reason"]
+        service.act("restart")
+        assert "good night" in service.log()
+        service.reaches("ready")
+    finally:
+        cluster.stop()
+    assert "Traceback" not in cluster.log
 
 
 def test_it_is_there_again_after_the_cluster_was_killed_and_nothing_of_the_old_one(tmp_path: Path):

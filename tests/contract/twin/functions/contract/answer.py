@@ -97,6 +97,14 @@ def app(settings: Settings) -> Any:
         await asyncio.sleep(float(request.query_params["s"]))
         return PlainTextResponse("at last")
 
+    async def reach(request: Request) -> Response:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", int(request.query_params["port"]))
+        except OSError as error:
+            return PlainTextResponse(error.strerror or "nothing")
+        writer.close()
+        return PlainTextResponse("reached")
+
     async def socket(websocket: WebSocket) -> None:
         wanted = websocket.scope["subprotocols"]
         await websocket.accept(subprotocol=wanted[0] if wanted else None, headers=[(b"x-answer", b"yes")])
@@ -133,6 +141,7 @@ def app(settings: Settings) -> Any:
             Route("/broken", broken),
             Route("/refuse", refuse_early, methods=["POST"]),
             Route("/slow", slow),
+            Route("/reach", reach),
             WebSocketRoute("/socket", socket),
             Route("/{rest:path}", echo, methods=every, name="echo"),
         ],
