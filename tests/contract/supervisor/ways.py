@@ -94,6 +94,32 @@ def event(bucket: str, key: str, size: int = 3, source: str = "minio:s3") -> dic
     return document
 
 
+class _Oscars:
+    """OSCAR's supervisor, imported once; each run is a process of its own. One at a time."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def run(self, environ: Mapping[str, str], body: bytes, folder: Path) -> tuple[int, bytes]:
+        """Its exit status, and what it printed."""
+        if self._process is None:
+            command = [str(REAL_SUPERVISOR), "-W", "ignore", str(Path(__file__).with_name("forking.py"))]
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._process.stdin is not None and self._process.stdout is not None
+        log = folder / "oscar.log"
+        order = {"environ": environ, "body": base64.b64encode(body).decode(), "folder": str(folder), "log": str(log)}
+        self._process.stdin.write(json.dumps(order).encode() + b"\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline()), log.read_bytes()
+
+    def close(self) -> None:
+        """End it."""
+        if self._process is not None:
+            with self._process as process:
+                assert process.stdin is not None
+                process.stdin.close()
+
+
 class Ways:
     """Runs cases; a service of its own for each."""
 
@@ -105,6 +131,7 @@ class Ways:
         """Why the cluster's last job failed."""
         self._folder = folder
         self._s3 = boto(cluster)
+        self._oscar = _Oscars()
         self._answers: dict[tuple[str, str], bytes] = {}
         self.elsewhere: Mapping[str, bytes] = {}
         """What other stores hold, by path: it counts as output where the path has the service's name in it."""
@@ -112,6 +139,7 @@ class Ways:
     def close(self) -> None:
         """Close the client."""
         self._s3.close()
+        self._oscar.close()
 
     def run(self, case: Case, way: str) -> Left:
         """What the case leaves in this way, with all that differs from run to run made equal."""
@@ -215,15 +243,23 @@ class Ways:
             (folder / "script.sh").write_text(kept.script)
             start = ["-c", STARTED_ON.format(path=str(folder / "script.sh"))]
         environ = {name: value for name, value in environ.items() if value}
-        command = [str(REAL_SUPERVISOR), "-W", "ignore", "-m", "faassupervisor.supervisor"]
-        if way == OURS:
+        if way == OSCAR:
+            code, output = self._oscar.run(environ, body, folder)
+        else:
             command = [sys.executable, "-P", *(start or ["-m", "layers.runtime.supervisor"])]
-        ran = subprocess.run(  # a pod's two streams are one log, and one reply
-            command, env=environ, input=body, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder, check=False
-        )
-        self._answers[case.name, way] = ran.stdout
-        printed = None if case.send == "run" else ran.stdout.decode(errors="replace")
-        return self._report(case, document, ran.returncode == 0, ran.stdout, printed)
+            ran = subprocess.run(  # a pod's two streams are one log, and one reply
+                command,
+                env=environ,
+                input=body,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                cwd=folder,
+                check=False,
+            )
+            code, output = ran.returncode, ran.stdout
+        self._answers[case.name, way] = output
+        printed = None if case.send == "run" else output.decode(errors="replace")
+        return self._report(case, document, code == 0, output, printed)
 
     def _report(
         self, case: Case, document: Mapping[str, Any], ended: bool, reply: bytes | None, printed: str | None
