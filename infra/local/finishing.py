@@ -16,6 +16,7 @@ from infra.local.workspace import Workspace
 from layers.runtime.contract import Exit, InputError
 from layers.runtime.execution import MOST_FILES
 from layers.runtime.forward import Forward, forwards, next_hop, parse_forward
+from layers.runtime.incoming import StorageEvent, interpret
 from layers.runtime.storage import Output
 from layers.runtime.supervisor import followed, regular_files
 
@@ -56,7 +57,7 @@ class Finisher:
             raise InputError(f"left {len(files)} files, more than {MOST_FILES}; write one archive (HDF5, tar) instead")
         targets: list[Target] = [
             (path, output.bucket, output.key(path), {})
-            for output in _outputs(deployed, job.bucket)
+            for output in self._outputs(deployed, job)
             for path in filter(output.takes, files)
         ]
         targets += self._forwards(deployed, job, files)
@@ -140,21 +141,24 @@ class Finisher:
         metadata = next_hop(dict(source.metadata) if source else {}, deployed.name, job.bucket, job.key)
         return [(forward.path, forward.bucket, forward.key, metadata) for forward in emitted]
 
+    def _outputs(self, deployed: Deployed, job: Job) -> list[Output]:
+        """The service's outputs in the cluster's own store.
 
-def _outputs(deployed: Deployed, bucket: str) -> list[Output]:
-    """The service's outputs in the cluster's own store, for a job on an object of `bucket`.
-
-    With `isolation_level: USER` those of a user's own bucket go back to it, as OSCAR's supervisor has it.
-    """
-    service = deployed.service
-    private = bucket if service.isolation_level == "USER" and bucket in service.bucket_list else ""
-    return [
-        Output(
-            private if private and entry.folder else entry.bucket,
-            entry.folder,
-            tuple(entry.prefix),
-            tuple(entry.suffix),
-        )
-        for entry in service.output
-        if entry.provider_type == "minio" and entry.provider_id == "default"
-    ]
+        With `isolation_level: USER` those of a user's own bucket go back to it, as OSCAR's supervisor has it.
+        """
+        service = deployed.service
+        private = ""
+        if service.isolation_level == "USER" and service.bucket_list:
+            event = interpret(jobs.body(self._database.read, job))
+            bucket = event.notification.bucket if isinstance(event, StorageEvent) else ""
+            private = bucket if bucket in service.bucket_list else ""
+        return [
+            Output(
+                private if private and entry.folder else entry.bucket,
+                entry.folder,
+                tuple(entry.prefix),
+                tuple(entry.suffix),
+            )
+            for entry in service.output
+            if entry.provider_type == "minio" and entry.provider_id == "default"
+        ]

@@ -57,7 +57,10 @@ class Left:
 
 @dataclass(frozen=True)
 class Case:
-    """A script and an event. `SERVICE` stands for the service's name in keys, bodies and paths."""
+    """A script and an event. `SERVICE` stands for the service's name in keys, bodies and paths.
+
+    `objects` are there beforehand, by key, or by bucket and key with `//` between them.
+    """
 
     name: str
     script: str
@@ -296,7 +299,8 @@ class Ways:
 
     def _put_objects(self, case: Case, service: str) -> None:
         for key, data in case.objects.items():
-            self._put(service, key, data)
+            bucket, named, rest = key.replace("SERVICE", service).partition("//")
+            self._put(bucket, rest, data) if named else self._put(service, key, data)
 
 
 def _buckets(document: Mapping[str, Any]) -> set[str]:
