@@ -18,6 +18,7 @@ from infra.local.objects import Notification, ObjectStore
 from infra.local.stored import Bucket, BucketForbidden
 from infra.local.users import policy
 from infra.local.users.identity import ADMIN, user_of
+from infra.local.users.private import PrivateBucket, private_buckets, with_private_buckets
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS services (
@@ -119,6 +120,7 @@ class Services:
     async def create(self, service: Service, owner: str = ADMIN) -> Deployed:
         """Deploy a service: its row, its buckets and their notifications are one transaction."""
         now = time.time()
+        service = with_private_buckets(service, owner)
         deployed = Deployed(service, secrets.token_hex(32), owner, 1, now)
 
         def work(connection: sqlite3.Connection) -> None:
@@ -149,6 +151,7 @@ class Services:
             if before is None:
                 raise NoSuchService(service.name)
             await self.prepare(service)
+            service = with_private_buckets(service, before.owner)
             deployed = Deployed(service, before.token, before.owner, before.revision + 1, time.time())
 
             def work(connection: sqlite3.Connection) -> None:
@@ -156,7 +159,7 @@ class Services:
                     "UPDATE services SET document = ?, revision = ?, updated = ? WHERE name = ?",
                     (_document(service), deployed.revision, deployed.updated, service.name),
                 )
-                self._close_mailboxes(connection, before.service, remove=False)
+                self._close_mailboxes(connection, before, remove=False)
                 self._open_mailboxes(connection, service, before.owner)
 
             await self._database.write(work)
@@ -174,7 +177,7 @@ class Services:
                 connection.execute("DELETE FROM services WHERE name = ?", (name,))
                 for end in self.deleting:
                     end(connection, before)
-                self._close_mailboxes(connection, before.service, remove=True)
+                self._close_mailboxes(connection, before, remove=True)
                 finish(connection)
 
             await self._database.write(work)
@@ -196,14 +199,26 @@ class Services:
             self._check_bucket(buckets.get(connection, entry.bucket), owner)
             self._store.create_bucket(connection, entry.bucket, owner=owner, service=service.name, exist_ok=True)
             made = buckets.get(connection, entry.bucket)
-            if made is not None and made.service == service.name:
+            if made is not None and made.service == service.name and made.owner == owner:
                 buckets.share(connection, entry.bucket, service.visibility, service.allowed_users)
+        for private in private_buckets(service, owner):
+            self._open_private(connection, private, service.name, owner)
         arn = self.arn(service.name)
-        for entry in service.mailboxes:
-            prefix = f"{entry.folder}/" if entry.folder else ""
+        for bucket, folder in _listened(service, owner):
+            prefix = f"{folder}/" if folder else ""
             wanted = Notification(id=f"{service.name}:{prefix}", arn=arn, events=("s3:ObjectCreated:*",), prefix=prefix)
-            others = [n for n in self._store.notifications_in(connection, entry.bucket) if n != wanted]
-            self._store.set_notifications(connection, entry.bucket, [*others, wanted])
+            others = [n for n in self._store.notifications_in(connection, bucket) if n != wanted]
+            self._store.set_notifications(connection, bucket, [*others, wanted])
+
+    def _open_private(self, connection: sqlite3.Connection, private: PrivateBucket, service: str, owner: str) -> None:
+        found = buckets.get(connection, private.name)
+        if found is not None and not private.is_this(found, service, owner):
+            raise BucketForbidden(
+                f'the bucket "{private.name}", which {private.uid} would have (isolation_level: USER), already exists; '
+                "name another path of the input"
+            )
+        self._store.create_bucket(connection, private.name, owner=private.uid, service=service, exist_ok=True)
+        buckets.share(connection, private.name, policy.RESTRICTED, [owner])
 
     def _check_bucket(self, bucket: Bucket | None, owner: str) -> None:
         """Raises BucketForbidden where a service names a bucket that is there already and is not for its owner.
@@ -217,16 +232,26 @@ class Services:
         if not policy.writes_bucket(user_of(owner), bucket):
             raise BucketForbidden(f'the bucket "{bucket.name}" is not yours and not shared with you; name another path')
 
-    def _close_mailboxes(self, connection: sqlite3.Connection, service: Service, *, remove: bool) -> None:
-        arn = self.arn(service.name)
-        for entry in service.mailboxes:
-            if not self._store.has_bucket(connection, entry.bucket):
+    def _close_mailboxes(self, connection: sqlite3.Connection, deployed: Deployed, *, remove: bool) -> None:
+        service, arn = deployed.service, self.arn(deployed.name)
+        listened = _listened(service, deployed.owner)
+        for bucket, _ in listened:
+            if not self._store.has_bucket(connection, bucket):
                 continue
-            others = [n for n in self._store.notifications_in(connection, entry.bucket) if n.arn != arn]
-            self._store.set_notifications(connection, entry.bucket, others)
+            others = [n for n in self._store.notifications_in(connection, bucket) if n.arn != arn]
+            self._store.set_notifications(connection, bucket, others)
         if remove:
-            for bucket in {e.bucket for e in (*service.input, *service.output) if e.provider_type == "minio"}:
+            outputs = {e.bucket for e in service.output if e.provider_type == "minio"}
+            for bucket in {*outputs, *(bucket for bucket, _ in listened)}:
                 self._store.delete_bucket_if_empty(connection, bucket, service=service.name)
+
+
+def _listened(service: Service, owner: str) -> list[tuple[str, str]]:
+    """The buckets whose objects trigger a service, with the folder in each."""
+    return [
+        *((entry.bucket, entry.folder) for entry in service.mailboxes),
+        *((private.name, private.folder) for private in private_buckets(service, owner)),
+    ]
 
 
 def exists(connection: sqlite3.Connection, name: str, token: str | None = None) -> bool:
