@@ -185,7 +185,7 @@ def test_a_service_that_refuses_a_body_is_not_sent_all_of_it(answer: Exposed):
 def test_a_service_that_does_not_answer_in_time_is_504(cluster: Cluster):
     service = expose(cluster, "exposed-slow", annotations={"dioscar/timeout": "1"})
     service.reaches("ready")
-    reply = service.ask("/slow?s=30")
+    reply = service.ask("/slow?s=3")
     assert (reply.status_code, reply.text) == (504, "exposed-slow has not answered within 1 s")
     assert service.ask("/slow?s=0.1").text == "at last"
     service.remove()
