@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
@@ -105,6 +105,7 @@ def make_app(
         exception_handlers={
             **dict.fromkeys((DatabaseError, StoreError, ObjectError, Exception), _failed),
             **dict.fromkeys((404, 405), _nowhere),
+            ClientDisconnect: _gone,
         },
     )
     return Recording(Invocations(engine, others, _answer_to, users), holdings.calls)
@@ -113,6 +114,11 @@ def make_app(
 async def _nowhere(request: Request, error: Exception) -> Response:
     """No route has this method and path; in the words of OSCAR's server, which does not tell the two apart."""
     return text_reply("404 page not found", 404)
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    """The client left before it had said all: nobody hears this."""
+    return empty(400)
 
 
 async def _failed(request: Request, error: Exception) -> Response:

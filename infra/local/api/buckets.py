@@ -10,6 +10,8 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from fdl.errors import printable
+from fdl.names import check_bucket_name
 from fdl.parts import Part
 from infra.local import buckets
 from infra.local.api import bodies
@@ -62,6 +64,10 @@ class BucketRoutes:
             return self._not_here()
         user = request.state.user
         name, _, folder = wanted.bucket_name.strip(" /").partition("/")
+        try:
+            check_bucket_name(name)
+        except ValueError as error:
+            return text_reply(f"Error creating bucket with name '{printable(name)[:100]}': {error}", 400)
         marker = await self._store.ingest_bytes(b"") if folder else None
 
         def work(connection: sqlite3.Connection) -> None:
@@ -175,7 +181,7 @@ def _visibility(wanted: BucketRequest) -> str:
 
 
 def _missing(name: str) -> Response:
-    return text_reply(f"The bucket '{name}' does not exist", 404)
+    return text_reply(f"The bucket '{printable(name)[:100]}' does not exist", 404)
 
 
 def _object(entry: Entry) -> dict[str, Any]:

@@ -26,6 +26,8 @@ INVALID = "The service specification is not valid: "
 LARGEST = 32 << 20
 LARGEST_SCRIPT = 1 << 20
 """Bytes: what Kubernetes keeps of a service on a real cluster."""
+MOST_STORES = 256
+"""Inputs and outputs of one service."""
 REMEMBERED = 64 << 10
 """Characters of a service's JSON that is made once and kept."""
 LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
@@ -204,6 +206,10 @@ def _read(body: bytes) -> Service:
             f"is larger than {LARGEST_SCRIPT >> 20} MiB, which no cluster keeps; put what it brings into the image",
             field="script",
         )
+    if len(service.input) + len(service.output) > MOST_STORES:
+        raise FdlError(f"has with output more than {MOST_STORES} entries; make several services of it", field="input")
+    if len(dumps(service.model_copy(update={"script": ""}).to_json())) > LARGEST_SCRIPT:
+        raise FdlError(f"the service without its script is larger than {LARGEST_SCRIPT >> 20} MiB; shorten it")
     try:
         engine_settings(service.annotations)
     except ValueError as error:
