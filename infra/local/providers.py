@@ -2,9 +2,14 @@
 
 What goes there is sent before the job's end is recorded: a crash in between repeats the run, and the outputs overwrite
 those that are there.
+
+The cluster asks these stores itself, from where it stands: of a user's service it asks none that only this machine or
+its network can reach.
 """
 
 import asyncio
+import ipaddress
+import socket
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +23,7 @@ from layers.runtime.contract import InputError
 from layers.runtime.incoming import StorageEvent
 from layers.runtime.providers import Providers
 from layers.runtime.storage import OWN, ServiceConfig, StorageError
+from layers.runtime.supervisor import followed
 
 
 class StoreFailed(OSError):  # noqa: N818 - what happened
@@ -34,11 +40,29 @@ def located(deployed: Deployed, event: StorageEvent) -> StorageEvent:
     return event.at(config_of(deployed).located(event.notification))
 
 
+def providers_of(deployed: Deployed) -> Providers:
+    """The stores of a service, as far as its owner may have the cluster ask them."""
+    config = config_of(deployed)
+    return Providers(config, _public) if deployed.tenant else Providers(config)
+
+
+def _public(host: str) -> None:
+    """Raises StorageError for a host inside the cluster's own network, StoreFailed for one that nobody knows."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise StoreFailed(f"{host}: there is no such host") from None
+    for *_, address in found:
+        if not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global:
+            raise StorageError(
+                f"{host}: is inside the cluster's own network, where a user's service has no store; take a public one"
+            )
+
+
 async def fetch(deployed: Deployed, found: Notification, target: Path) -> None:
     """Download the object of a notification. Raises InputError where it is not there, StoreFailed where that fails."""
     try:
-        provider = Providers(config_of(deployed))[found.provider]
-        await asyncio.to_thread(provider.fetch, found, target)
+        await asyncio.to_thread(_fetch, providers_of(deployed), found, target)
     except (NoSuchObject, StorageError) as error:
         raise InputError(str(error)) from None
     except ObjectError as error:
@@ -50,19 +74,28 @@ async def send(deployed: Deployed, files: list[str], workspace: Workspace, carri
     if all(entry.provider_type == "minio" and entry.provider_id == "default" for entry in deployed.service.output):
         return
     try:
-        await asyncio.to_thread(_send, config_of(deployed), files, workspace, carried)
+        await asyncio.to_thread(_send, config_of(deployed), providers_of(deployed), files, workspace, carried)
     except StorageError as error:
         raise InputError(str(error)) from None
     except ObjectError as error:
         raise StoreFailed(str(error)) from None
 
 
-def _send(config: ServiceConfig, files: list[str], workspace: Workspace, carried: Mapping[str, bytes] | None) -> None:
-    opened = Providers(config)
+def _fetch(opened: Providers, found: Notification, target: Path) -> None:
+    opened[found.provider].fetch(found, target)
+
+
+def _send(
+    config: ServiceConfig,
+    opened: Providers,
+    files: list[str],
+    workspace: Workspace,
+    carried: Mapping[str, bytes] | None,
+) -> None:
     with tempfile.TemporaryDirectory(prefix="dioscar-") as folder:
         for output in config.outputs:
             for path in filter(output.takes, files if output.provider != OWN else ()):
-                source = workspace.produced / path
+                source = followed(workspace.produced / path)
                 if carried is not None:
                     source = Path(folder, "output")
                     source.write_bytes(carried[path])

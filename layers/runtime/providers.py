@@ -5,11 +5,11 @@ says what the service's document lacks.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from layers.objects.client import S3Client
 from layers.objects.errors import AccessRefused, NoSuchObject, ObjectError, StoreUnavailable
@@ -36,12 +36,21 @@ class Provider(Protocol):
         """Store the file `source`, whose path below TMP_OUTPUT_DIR is `path`, where `output` says."""
 
 
+Allowed = Callable[[str], None]
+"""Raises StorageError for a host that is not to be asked; it is called for every host that an answer leads to, too."""
+
+
+def _anywhere(host: str) -> None:
+    """What runs in its own pod may ask whom it likes."""
+
+
 class Providers(dict[str, Provider]):
     """The stores of a service, each opened once, when it is first asked for."""
 
-    def __init__(self, config: ServiceConfig) -> None:
+    def __init__(self, config: ServiceConfig, allowed: Allowed = _anywhere) -> None:
         super().__init__()
         self._config = config
+        self._allowed = allowed
 
     @property
     def has_own(self) -> bool:
@@ -53,11 +62,13 @@ class Providers(dict[str, Provider]):
         return True
 
     def __missing__(self, name: str) -> Provider:
-        self[name] = opened = open_provider(self._config, name)
+        self[name] = opened = open_provider(self._config, name, allowed=self._allowed)
         return opened
 
 
-def open_provider(config: ServiceConfig, name: str, secrets: Path = storage.SECRETS) -> Provider:
+def open_provider(
+    config: ServiceConfig, name: str, secrets: Path = storage.SECRETS, allowed: Allowed = _anywhere
+) -> Provider:
     """The store `type.id` of a service. Raises StorageError where its document does not describe it."""
     kind = name.partition(".")[0]
     known = config.provider(name)
@@ -66,6 +77,7 @@ def open_provider(config: ServiceConfig, name: str, secrets: Path = storage.SECR
         if client is None:
             where = "mount minio.default" if name == OWN else f"describe it in storage_providers.{name}"
             raise StorageError(f"there are no credentials for the object storage {name} here; {where}")
+        allowed(urlsplit(client.endpoint).hostname or "")
         return _Buckets(client)
     if kind == "rucio":
         raise StorageError(
@@ -78,9 +90,9 @@ def open_provider(config: ServiceConfig, name: str, secrets: Path = storage.SECR
         access, secret = _texts(name, known, "access_key", "secret_key")
         return _Buckets(S3Client(_s3_endpoint(region), access, secret, region=region))
     if kind == "webdav":
-        return _WebDav(*_texts(name, known, "hostname", "login", "password"))
+        return _WebDav(allowed, *_texts(name, known, "hostname", "login", "password"))
     if kind == "onedata":
-        return _Onedata(*_texts(name, known, "oneprovider_host", "token", "space"))
+        return _Onedata(allowed, *_texts(name, known, "oneprovider_host", "token", "space"))
     raise StorageError(f"{name}: there is no such kind of store; write minio, s3, onedata or webdav")
 
 
@@ -113,42 +125,53 @@ class _Buckets:
 class _WebDav:
     """A WebDAV server, such as dCache's door; folders are made where they are missing."""
 
-    def __init__(self, hostname: str, login: str, password: str) -> None:
+    def __init__(self, allowed: Allowed, hostname: str, login: str, password: str) -> None:
         self._root = f"https://{hostname}"
-        self._auth = (login, password)
+        self._how: dict[str, Any] = {"allowed": allowed, "auth": (login, password)}
 
     def fetch(self, found: "Notification", target: Path) -> None:
-        _download(f"{self._root}/{quote(found.key.lstrip('/'))}", target, auth=self._auth)
+        _download(f"{self._root}/{quote(found.key.lstrip('/'))}", target, **self._how)
 
     def send(self, source: Path, output: Output, path: str) -> None:
         whole = f"{output.bucket}/{output.key(path)}"
+        url = f"{self._root}/{quote(whole)}"
+        if _upload(url, source, **self._how):
+            return
         for folder in _folders(whole):
-            with _asked("MKCOL", f"{self._root}/{quote(folder)}", accept=(405,), auth=self._auth):
-                pass  # 405: it is there
-        _upload(f"{self._root}/{quote(whole)}", source, auth=self._auth)
+            with _asked("MKCOL", f"{self._root}/{quote(folder)}", accept=(403, 405), **self._how):
+                pass  # it is there, or above what we may write
+        _upload(url, source, last=True, **self._how)
 
 
 class _Onedata:
     """A space of Onedata, through CDMI."""
 
-    def __init__(self, host: str, token: str, space: str) -> None:
+    def __init__(self, allowed: Allowed, host: str, token: str, space: str) -> None:
         self._root = f"https://{host}/cdmi"
         self._space = space
         self._headers = {"X-Auth-Token": token}
+        self._allowed = allowed
 
     def fetch(self, found: "Notification", target: Path) -> None:
-        _download(f"{self._root}/{quote(f'{found.bucket}/{found.key}')}", target, headers=self._headers)
+        _download(
+            f"{self._root}/{quote(f'{found.bucket}/{found.key}')}", target, allowed=self._allowed, headers=self._headers
+        )
 
     def send(self, source: Path, output: Output, path: str) -> None:
         whole = f"{output.bucket}/{output.key(path)}"
+        url = f"{self._root}/{quote(f'{self._space}/{whole}')}"
+        if _upload(url, source, allowed=self._allowed, headers=self._headers):
+            return
         for folder in _folders(whole):
-            url = f"{self._root}/{quote(f'{self._space}/{folder}')}/"
-            with _asked("GET", url, accept=(404,), headers={**CDMI, **self._headers}) as answer:
+            above = f"{self._root}/{quote(f'{self._space}/{folder}')}/"
+            with _asked(
+                "GET", above, accept=(404,), allowed=self._allowed, headers={**CDMI, **self._headers}
+            ) as answer:
                 missing = answer.status_code == 404
             if missing:
-                with _asked("PUT", url, headers=self._headers):
+                with _asked("PUT", above, allowed=self._allowed, headers=self._headers):
                     pass
-        _upload(f"{self._root}/{quote(f'{self._space}/{whole}')}", source, headers=self._headers)
+        _upload(url, source, last=True, allowed=self._allowed, headers=self._headers)
 
 
 def _folders(path: str) -> list[str]:
@@ -168,25 +191,44 @@ def _download(url: str, target: Path, **how: Any) -> None:
             raise
 
 
-def _upload(url: str, source: Path, **how: Any) -> None:
-    with source.open("rb") as file, _asked("PUT", url, body=file, **how):
-        pass
+def _upload(url: str, source: Path, *, last: bool = False, **how: Any) -> bool:
+    """Store a file; False where the folder above it is not there, which is an error the `last` time."""
+    missing = (404, 409)
+    with source.open("rb") as file, _asked("PUT", url, accept=() if last else missing, body=file, **how) as answer:
+        return answer.status_code not in missing
 
 
 @contextmanager
 def _asked(
-    method: str, url: str, *, accept: tuple[int, ...] = (), body: IO[bytes] | None = None, **how: Any
+    method: str,
+    url: str,
+    *,
+    allowed: Allowed,
+    accept: tuple[int, ...] = (),
+    body: IO[bytes] | None = None,
+    **how: Any,
 ) -> "Iterator[Response]":
     """The answer to one request, its body not yet read; a status of 300 and more raises, unless it is accepted."""
     import requests
+    from requests.adapters import HTTPAdapter
+
+    class Guarded(HTTPAdapter):
+        """Every request passes here, those that a redirection asks for among them."""
+
+        def send(self, request: requests.PreparedRequest, *arguments: Any, **more: Any) -> requests.Response:
+            allowed(urlsplit(request.url or "").hostname or "")
+            return super().send(request, *arguments, **more)
 
     data = body if body is None or os.fstat(body.fileno()).st_size else b""  # what is empty would be sent in chunks
     timeout = (CONNECT_S, SILENCE_S)
     try:
-        with requests.request(method, url, data=data, stream=True, timeout=timeout, **how) as answer:
-            if answer.status_code >= 300 and answer.status_code not in accept:
-                raise _refusal(f"{method} {url}: answered {answer.status_code} {answer.reason}", answer.status_code)
-            yield answer
+        with requests.Session() as session:
+            session.mount("http://", Guarded())
+            session.mount("https://", Guarded())
+            with session.request(method, url, data=data, stream=True, timeout=timeout, **how) as answer:
+                if answer.status_code >= 300 and answer.status_code not in accept:
+                    raise _refusal(f"{method} {url}: answered {answer.status_code} {answer.reason}", answer.status_code)
+                yield answer
     except requests.RequestException as error:
         raise StoreUnavailable(f"{method} {url}: {error}") from None
 

@@ -161,8 +161,8 @@ def _files(folder: str, below: str, own: str) -> Iterator[str]:
                 yield from _files(entry.path, f"{below}{entry.name}/", own)
             elif entry.is_file(follow_symlinks=False):
                 yield below + entry.name
-            elif entry.is_symlink() and not entry.is_dir():
-                if not (entry.is_file() and os.path.realpath(entry.path).startswith(own)):
+            elif entry.is_symlink() and not Path(entry.path).is_dir():
+                if not (Path(entry.path).is_file() and os.path.realpath(entry.path).startswith(own)):
                     raise InputError(f"{below}{entry.name}: is a link to no file of this run; copy what it leads to")
                 yield below + entry.name
 
@@ -194,8 +194,8 @@ def _script(environ: Mapping[str, str], folder: Path) -> Path:
     return path
 
 
-def _run(script: Path, variables: Mapping[str, str], log: BinaryIO) -> int:
-    """The script under `sh`, its output streamed to `log`; SIGTERM is passed on to it."""
+def _run(script: Path, variables: Mapping[str, str], printed: BinaryIO) -> int:
+    """The script under `sh`, its output streamed to `printed`; SIGTERM is passed on to it."""
     process = subprocess.Popen(
         ["/bin/sh", str(script)],
         env=variables,
@@ -204,13 +204,16 @@ def _run(script: Path, variables: Mapping[str, str], log: BinaryIO) -> int:
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-    signal.signal(signal.SIGTERM, lambda *_: os.killpg(process.pid, signal.SIGTERM))
+    before = signal.signal(signal.SIGTERM, lambda *_: os.killpg(process.pid, signal.SIGTERM))
     assert process.stdout is not None
-    with process.stdout as output:
-        while chunk := os.read(output.fileno(), 65536):
-            log.write(chunk)
-            log.flush()
-    return process.wait()
+    try:
+        with process.stdout as output:
+            while chunk := os.read(output.fileno(), 65536):
+                printed.write(chunk)
+                printed.flush()
+        return process.wait()
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

@@ -181,3 +181,29 @@ def test_an_event_of_another_store_has_its_own_key() -> None:
     event = interpret(json.dumps(document).encode())
     assert isinstance(event, StorageEvent)
     assert (event.object_key, event.bodies) == ("/space/in/a.txt", [])
+
+
+KEYS = ["event", "storage_provider", "subscription", "httpMethod", "body", "isBase64Encoded", "queryStringParameters"]
+KEYS += ["Records", "Key", "eventSource", "event_type", "payload", "scope", "name", "s3", "bucket", "object", "key"]
+WORDS = ["minio:s3", "aws:s3", "OneTrigger", "rucio", "/space/a", "aGk=", "default", '{"Records": []}', "\ud800", ""]
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.sampled_from(WORDS)
+
+
+@given(
+    st.recursive(
+        LEAVES,
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS) | st.text(), inner, max_size=6)
+        ),
+        max_leaves=20,
+    )
+)
+def test_whatever_stands_in_the_fields_of_events_is_understood_or_refused(document: object) -> None:
+    try:
+        found = interpret(json.dumps(document).encode())
+    except InputError as error:
+        assert str(error)  # noqa: PT017 - either is right
+        return
+    if isinstance(found, StorageEvent):
+        assert found.notification.key and isinstance(found.object_key, str)
+        assert all(isinstance(interpret(body), StorageEvent) for body in found.bodies)
