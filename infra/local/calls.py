@@ -88,9 +88,14 @@ class Calls:
         self._number += 1
         self._recent.append(Call(self._number, now, status, now - began, client, path, user))
         if status < 400:
-            key = (int(now // 60), service, kind, user)
-            self._requests[key] += 1
-            self._seconds[key] += now - began  # type: ignore[assignment] # typeshed knows whole counts only
+            self.count(service, kind, began, user)
+
+    def count(self, service: str, kind: str, began: float, user: str = "") -> None:
+        """A call that began at `began` was a success; it is remembered as one of many."""
+        now = time.time()
+        key = (int(now // 60), service, kind, user)
+        self._requests[key] += 1
+        self._seconds[key] += now - began  # type: ignore[assignment] # typeshed knows whole counts only
 
     def recent(self, *, before: int | None, limit: int) -> tuple[list[Call], int | None]:
         """The last `limit` calls, or those before call number `before`, oldest first; where older ones go on."""

@@ -87,7 +87,7 @@ def make_app(
             *where_set,
             Route("/health", health),
             *(system(*route) for route in oscar),
-            *ExposedRoutes(engine, exposures, deployments, doors).routes(credentials),
+            *ExposedRoutes(engine, exposures, deployments, doors, holdings.calls).routes(credentials),
             system("GET", "/system/logs/{service}", logs.list),
             system("DELETE", "/system/logs/{service}", logs.delete_all),
             system("GET", "/system/logs/{service}/{job}", logs.read),

@@ -1,5 +1,6 @@
 """Exposed services: stopped, started and restarted, asked for their state, and reached at `/exposed`."""
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cached_property
 from typing import overload
@@ -7,10 +8,12 @@ from typing import overload
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infra.local.api.authentication import Doors
 from infra.local.api.deployment import MOST, DeploymentRoutes, Runtime
 from infra.local.api.replies import empty, json_reply, text_reply
+from infra.local.calls import EXPOSED, Calls
 from infra.local.engine import Engine
 from infra.local.exposed import access
 from infra.local.exposed.exposures import Exposures
@@ -28,8 +31,11 @@ SERVICE = "/system/services/{service}"
 class ExposedRoutes:
     """OSCAR's routes for exposed services over those of a cluster."""
 
-    def __init__(self, engine: Engine, exposures: Exposures, deployments: DeploymentRoutes, doors: Doors) -> None:
+    def __init__(
+        self, engine: Engine, exposures: Exposures, deployments: DeploymentRoutes, doors: Doors, calls: Calls
+    ) -> None:
         self._services = engine.services
+        self._calls = calls
         self._exposures = exposures
         self._deployments = deployments
         self._doors = doors
@@ -38,7 +44,7 @@ class ExposedRoutes:
     def routes(self, credentials: Credentials) -> list[BaseRoute]:
         """All of them; `/exposed` is for whom each service lets in."""
         administrator = (credentials.oscar_username, credentials.oscar_password)
-        proxy = ExposedProxy(self._exposures, administrator, self.authenticate)
+        proxy = _Counted(ExposedProxy(self._exposures, administrator, self.authenticate), self._calls)
         exposed = (f"{SERVICE}/exposed", f"{SERVICE}/exposed/{{rest:path}}")
         actions = {"stop": Instance.stop, "start": Instance.start, "restart": Instance.restart}
         return [
@@ -105,6 +111,30 @@ class ExposedRoutes:
             since=status.since,
             lines=_Lines(instance.log),
         )
+
+
+class _Counted:
+    """An application whose answers count as calls of a service, where they are no refusals."""
+
+    def __init__(self, app: ASGIApp, calls: Calls) -> None:
+        self._app = app
+        self._calls = calls
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        began, welcome = time.time(), False
+
+        async def seen(message: Message) -> None:
+            nonlocal welcome
+            kind = message["type"]
+            welcome |= kind == "websocket.accept" or (kind == "http.response.start" and message["status"] < 400)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, seen)
+        finally:
+            if welcome:
+                self._calls.count(scope["path_params"]["service"], EXPOSED, began)
 
 
 class _Lines(Sequence[tuple[str, str]]):

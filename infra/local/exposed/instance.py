@@ -196,7 +196,8 @@ class Instance:
             self._changed = asyncio.Event()
 
     def _begin(self) -> None:
-        if self._keeping is None and not self._halted and not self._closed:
+        over = self._keeping is None or self._keeping.done()
+        if over and not self._halted and not self._closed:
             self._next_start = 0.0
             self._keeping = asyncio.create_task(self._kept())
 

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from tests.cluster import Cluster, eventually, running_cluster
-from tests.infra.local.exposed.conftest import PATIENCE_S, alive, expose
+from tests.infra.local.exposed.conftest import PATIENCE_S, Exposed, alive, expose
 
 
 def test_it_is_started_when_it_is_deployed_and_ended_when_it_is_removed(cluster: Cluster):
@@ -130,6 +130,9 @@ def test_wrong_settings_are_told_and_not_tried_again(
     refused = service.ask("/x")
     assert refused.status_code == 503
     assert refused.text == "exposed-wrong does not run; GET /system/services/exposed-wrong/deployment says why"
+    assert service.act("start").status_code == 200  # it may be another's file that was missing
+    eventually(lambda: service.log().count("[dioscar: starting]") == 2, PATIENCE_S, "another start")
+    service.reaches("failed")
     if function == "contract.answer":  # mended
         expose(cluster, "exposed-wrong", variables={"PAUSE_S": "1"})
         assert service.ask("/x").status_code == 200
@@ -146,6 +149,15 @@ def test_what_dies_over_and_over_waits_longer_and_longer(cluster: Cluster):
     )
     started = [line for line in service.log() if "starts again in" in line]
     assert [line.split()[-2] for line in started[:3]] == ["0.5", "1", "2"]
+    service.remove()
+
+
+def test_what_takes_more_memory_than_it_may_is_ended_and_told_so(cluster: Cluster):
+    script = 'exec python3 -c "import time; held = bytearray(200 << 20); time.sleep(60)"'
+    cluster.deploy("exposed-greedy", script=script, memory="64Mi", expose={"api_port": 8080, "min_scale": 1})
+    service = Exposed(cluster, "exposed-greedy")
+    words = "more than its 64 MiB (memory in the FDL); give it more; starts again in"
+    eventually(lambda: any(words in line for line in service.log()), PATIENCE_S, "its end")
     service.remove()
 
 

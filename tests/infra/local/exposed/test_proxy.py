@@ -288,6 +288,16 @@ def test_what_is_not_exposed_is_404(cluster: Cluster, path: str):
     assert (reply.status_code, reply.text) == (404, "there is no exposed service of that name")
 
 
+def test_requests_are_counted(cluster: Cluster):
+    service = expose(cluster, "exposed-counted")
+    service.reaches("ready")
+    for path in ("/a", "/b", "/status/404"):
+        service.ask(path)
+    counted = cluster.get(f"/system/metrics/{service.name}?metric=requests-exposed-per-service")
+    assert counted["value"] == 2
+    service.remove()
+
+
 def raw(cluster: Cluster, data: bytes) -> bytes:
     """What the API answers to these bytes."""
     host, port = cluster.facts["api"].removeprefix("http://").split(":")
