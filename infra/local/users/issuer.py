@@ -11,13 +11,15 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import jwt
 import requests
 
 from infra.local.users.settings import is_secure
+
+T = TypeVar("T")
 
 log = logging.getLogger("dioscar.users")
 
@@ -26,6 +28,10 @@ OLD_S = 3600.0
 MOST_QUESTIONS, SPAN_S = 6, 60.0
 """Whoever makes up tokens must not make the cluster bother an issuer: so many questions for keys in so many seconds."""
 TIMEOUT_S = 5.0
+"""Seconds without a byte, and in all, for what an issuer is asked."""
+PATIENCE_S = 15.0
+QUESTIONS_AT_ONCE = 2
+"""Of users' groups: the threads that these take are those that read and write files."""
 LARGEST = 1 << 20
 MOST_KEYS = 64
 WELL_KNOWN = "/.well-known/openid-configuration"
@@ -46,6 +52,9 @@ class Issuer:
         self._fetched = -OLD_S
         self._asked: deque[float] = deque(maxlen=MOST_QUESTIONS)
         self._asking = asyncio.Lock()
+        self._telling = asyncio.Semaphore(QUESTIONS_AT_ONCE)
+        self._tries = 0
+        self._failure = ""
         self._background: asyncio.Task[None] | None = None
 
     async def keys(self, kid: str, algorithm: str) -> Sequence[jwt.PyJWK]:
@@ -55,11 +64,13 @@ class Issuer:
         """
         found = self._usable(kid, algorithm)
         if not found:
-            before = self._fetched
+            before = self._tries
             async with self._asking:
-                if self._fetched == before:  # nobody else has asked while this one waited
+                if self._tries == before:  # nobody else has asked while this one waited
                     await self._fetch()
             found = self._usable(kid, algorithm)
+            if not found and self._failure:
+                raise IssuerUnavailable(self._failure)
         elif self._clock() - self._fetched > OLD_S and self._background is None:
             self._background = asyncio.create_task(self._refresh())
         return found
@@ -69,7 +80,8 @@ class Issuer:
         url = self._document.get("userinfo_endpoint")
         if not isinstance(url, str):
             return {}
-        return await asyncio.to_thread(_fetch, url, token)
+        async with self._telling:
+            return await _in_time(url, asyncio.to_thread(_fetch, url, token))
 
     def _usable(self, kid: str, algorithm: str) -> list[jwt.PyJWK]:
         found = []
@@ -83,22 +95,37 @@ class Issuer:
         return found
 
     async def _refresh(self) -> None:
+        """In the background, what is old; nobody waits for it."""
         try:
             async with self._asking:
                 await self._fetch()
-        except IssuerUnavailable as error:
-            log.warning("%s; the keys that are known go on", error)
-            self._fetched = self._clock()
+            if self._failure:
+                log.warning("%s; the keys that are known go on", self._failure)
         finally:
+            self._fetched = self._clock()
             self._background = None
 
     async def _fetch(self) -> None:
+        """Ask for the keys, and note what came of it: whoever has waited for this need not ask again."""
         now = self._clock()
-        if len(self._asked) == MOST_QUESTIONS and now - self._asked[0] < SPAN_S:
-            raise IssuerUnavailable(f"{self.url} has just been asked for its keys; try again in a minute")
-        self._asked.append(now)
-        self._document, self._keys = await asyncio.to_thread(_published, self.url)
-        self._fetched = self._clock()
+        try:
+            if len(self._asked) == MOST_QUESTIONS and now - self._asked[0] < SPAN_S:
+                raise IssuerUnavailable(f"{self.url} has just been asked for its keys; try again in a minute")
+            self._asked.append(now)
+            self._document, self._keys = await _in_time(self.url, asyncio.to_thread(_published, self.url))
+            self._fetched, self._failure = self._clock(), ""
+        except IssuerUnavailable as error:
+            self._failure = str(error)
+        finally:
+            self._tries += 1
+
+
+async def _in_time(url: str, answer: Awaitable[T]) -> T:
+    """The answer, unless it drips."""
+    try:
+        return await asyncio.wait_for(answer, PATIENCE_S)
+    except TimeoutError:
+        raise IssuerUnavailable(f"{url}: does not answer in time") from None
 
 
 def _published(issuer: str) -> tuple[Mapping[str, Any], list[tuple[str, Mapping[str, Any]]]]:

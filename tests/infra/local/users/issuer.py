@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -24,6 +24,8 @@ class TestIssuer:
         self.keys: dict[str, tuple[str, Any]] = {}
         self.user_info: dict[str, Mapping[str, Any]] = {}
         self.asked: list[str] = []
+        self.instead: dict[str, Any] = {}
+        """Answers below the realm instead of the right ones: a document, bytes, a redirection (str), or a wait (s)."""
         self.rotate("first")
         self._open(port)
 
@@ -35,11 +37,16 @@ class TestIssuer:
                 issuer.asked.append(self.path)
                 bearer = self.headers.get("Authorization", "").removeprefix("Bearer ")
                 found = issuer.answer(self.path, bearer)
-                body = json.dumps(found).encode()
-                self.send_response(200 if found is not None else 404)
+                if isinstance(found, float):
+                    time.sleep(found)
+                body = found if isinstance(found, bytes) else json.dumps(found).encode()
+                self.send_response(302 if isinstance(found, str) else 200 if found is not None else 404)
+                if isinstance(found, str):
+                    self.send_header("Location", found)
                 self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                with suppress(OSError):  # who asked may have gone
+                    self.end_headers()
+                    self.wfile.write(body)
 
             def log_message(self, *_: Any) -> None:
                 """Quiet."""
@@ -54,6 +61,9 @@ class TestIssuer:
         return f"http://127.0.0.1:{self.port}/realms/test"
 
     def answer(self, path: str, bearer: str) -> Any:
+        name = path.rpartition("/")[2]
+        if name in self.instead:
+            return self.instead[name]
         if path == "/realms/test/.well-known/openid-configuration":
             return {"issuer": self.url, "jwks_uri": f"{self.url}/jwks", "userinfo_endpoint": f"{self.url}/userinfo"}
         if path == "/realms/test/jwks":

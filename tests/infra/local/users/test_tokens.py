@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra.local.users import issuer as issuer_module
 from infra.local.users.identity import User
 from infra.local.users.issuer import MOST_QUESTIONS, OLD_S, Issuer, IssuerUnavailable
 from infra.local.users.refusals import Refused
@@ -253,6 +254,77 @@ def test_while_the_issuer_is_away_known_keys_go_on() -> None:
             assert not await endpoint.keys("first", "RS256"), "and then no longer"
 
         asyncio.run(away())
+
+
+def test_those_who_come_at_once_ask_once() -> None:
+    with running_issuer() as issuer:
+        tokens = tokens_of(issuer)
+
+        async def come() -> None:
+            people = [issuer.token(f"user{number}") for number in range(20)]
+            assert len(await asyncio.gather(*map(tokens.verify, people))) == 20
+            assert issuer.asked.count("/realms/test/jwks") == 1
+            issuer.rotate("second")
+            issuer.instead["jwks"] = b"broken"
+            people = [issuer.token(f"user{number}") for number in range(20)]
+            refused = await asyncio.gather(*map(tokens.verify, people), return_exceptions=True)
+            assert {str(error) for error in refused} == {
+                f"the token cannot be verified: {issuer.url}/jwks: answers with no JSON object"
+            }
+            assert issuer.asked.count("/realms/test/jwks") == 2
+
+        asyncio.run(come())
+
+
+OTHER: dict[str, Any] = {"issuer": "URL", "jwks_uri": "http://example.org/jwks"}
+
+
+@pytest.mark.parametrize(
+    "instead, why",
+    [
+        ({"jwks": b"x" * ((1 << 20) + 1)}, "more than 1 MiB"),
+        ({"jwks": b"[" * 100_000}, "no JSON object"),
+        ({"jwks": b"\xff\xfe"}, "no JSON object"),
+        ({"jwks": []}, "no JSON object"),
+        ({"jwks": {"keys": "none"}}, "has no list of keys"),
+        ({"jwks": "http://127.0.0.1:9/elsewhere"}, "answers 302"),
+        ({"jwks": 3.0}, "cannot be"),
+        ({"openid-configuration": OTHER}, "is not https"),
+        ({"openid-configuration": {**OTHER, "jwks_uri": 7}}, "publishes no jwks_uri"),
+        ({"openid-configuration": {**OTHER, "jwks_uri": "file:///etc/passwd"}}, "is not https"),
+        ({"openid-configuration": {**OTHER, "issuer": "https://example.org"}}, "calls itself"),
+    ],
+)
+def test_an_issuer_that_is_broken(instead: dict[str, Any], why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(issuer_module, "TIMEOUT_S", 0.5)
+    with running_issuer() as issuer:
+        for name, found in instead.items():
+            is_own = isinstance(found, dict) and found.get("issuer") == "URL"
+            issuer.instead[name] = {**found, "issuer": issuer.url} if is_own else found
+        status, sentence = refusal(issuer, issuer.token("alice"))
+        assert (status, why in sentence) == (401, True), sentence
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        7,
+        None,
+        {},
+        {"kty": ["RSA"]},
+        {"kty": "oct", "k": "c2VjcmV0", "kid": "first"},
+        {"kty": "RSA", "kid": "first"},
+        {"kty": "RSA", "kid": "first", "n": "AQAB", "e": 7},
+        {"kty": "EC", "kid": "first", "crv": "P-256", "x": "", "y": ""},
+    ],
+)
+def test_keys_that_are_none(key: Any) -> None:
+    with running_issuer() as issuer:
+        issuer.instead["jwks"] = {"keys": [key]}
+        assert refusal(issuer, issuer.token("alice")) == (
+            401,
+            "the token is signed with a key that its issuer does not publish",
+        )
 
 
 def test_an_issuer_must_call_itself_what_it_is_called(issuer: TestIssuer) -> None:
