@@ -13,12 +13,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.local.executors.limits import in_units
+from infra.local.executors.limits import MOST_PROCESSES, TOO_MANY, in_units
 
 ROOT = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
-MOST_PROCESSES = 512
-"""Processes and threads of a run at once."""
 PERIOD_US = 100_000
 V1 = {"memory": "memory", "cpu": "cpu", "pids": "pids"}
 LEAVE_S = 2.0
@@ -48,7 +46,7 @@ class Group:
         """A sentence, where the kernel has refused the run another process."""
         if not _count(self.folders["pids"] / "pids.events", "max"):
             return ""
-        return f"wanted more than {MOST_PROCESSES} processes and threads at once; start fewer"
+        return TOO_MANY
 
     def remove(self) -> bool:
         """Remove what is empty; whether nothing is left."""
@@ -72,6 +70,11 @@ class Cgroups:
     def __init__(self, parents: Mapping[str, Path], *, unified: bool) -> None:
         self._parents = parents
         self._unified = unified
+
+    @property
+    def parents(self) -> list[Path]:
+        """The folders that the groups of all runs stand in."""
+        return list(dict.fromkeys(self._parents.values()))
 
     def group(self, name: str, *, memory: int, cpu: float) -> Group | None:
         """A group for a run; None where the kernel does not give one."""
@@ -104,7 +107,7 @@ class Cgroups:
 
     def clear(self) -> None:
         """End what an earlier process left in its groups, and remove them."""
-        for parent in dict.fromkeys(self._parents.values()):
+        for parent in self.parents:
             for folder in parent.iterdir():
                 if folder.is_dir():
                     Group({"any": folder}, 0).close()
@@ -112,7 +115,7 @@ class Cgroups:
     def close(self) -> None:
         """Give the groups back."""
         self.clear()
-        for parent in dict.fromkeys(self._parents.values()):
+        for parent in self.parents:
             _removed(parent)
 
 

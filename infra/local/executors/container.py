@@ -20,9 +20,8 @@ from pathlib import Path
 from fdl.engine import EXECUTORS
 from fdl.quantities import parse_cpu
 from infra.local.executors import Ended
-from infra.local.executors.cgroups import MOST_PROCESSES
 from infra.local.executors.homes import Homes
-from infra.local.executors.limits import OUT_OF_MEMORY, PROCESS, Limits, in_units
+from infra.local.executors.limits import MOST_PROCESSES, OUT_OF_MEMORY, PROCESS, Limits, in_units
 from infra.local.executors.process import kill_group, killed, timed_out, within
 from infra.local.services import Deployed
 from infra.local.workspace import MARK, Workspace, read_json, service_environment

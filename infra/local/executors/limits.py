@@ -1,4 +1,4 @@
-"""What a run may take: memory, as its FDL says, and a log of bounded length; and that nothing of it outlives it.
+"""What a run may take: memory, as its FDL says, processes, and a log of bounded length; nothing of it outlives it.
 
 A watchdog instead of the kernel's own limits, since it works everywhere: cgroups are rarely a user's to write,
 RLIMIT_AS and RLIMIT_DATA count what is mapped instead of what is used, and no RLIMIT counts a tree of processes. It
@@ -33,9 +33,12 @@ LOG_TAIL = 1 << 20
 SETTING = "DIOSCAR_LIMITS"
 PROCESS = "DIOSCAR_PROCESS"
 """Set in every process that an executor starts, and so in all that those start: each has a mark of its own."""
+MOST_PROCESSES = 512
+"""Of a run at once; where the kernel counts, with their threads."""
 OUT_OF_MEMORY = 137
 """The exit status that Kubernetes gives to a container which was killed for its memory."""
 OOM_SCORE = "500"
+TOO_MANY = f"wanted more than {MOST_PROCESSES} processes and threads at once; start fewer"
 PROC = Path("/proc")
 
 log = logging.getLogger("dioscar.jobs")
@@ -43,17 +46,20 @@ log = logging.getLogger("dioscar.jobs")
 
 @dataclass(eq=False)
 class Watch:
-    """A run under way. `used`, in bytes, is what it was ended for; 0 where it was not. `memory` 0 is no limit."""
+    """A run under way. `used`, in bytes, or `processes` is what it was ended for. `memory` 0 is no limit."""
 
     pid: int
     memory: int
     log: Path
     began: float = field(default_factory=time.monotonic)
     used: int = 0
+    processes: int = 0
     left_out: int = 0
 
     def ended(self) -> Ended | None:
-        """The end of a run that took too much memory."""
+        """The end of a run that took too much."""
+        if self.processes:
+            return Ended(1, "TooManyProcesses", TOO_MANY)
         if not self.used:
             return None
         return Ended(
@@ -153,13 +159,17 @@ def last_in_line(pid: int) -> None:
 
 
 def look(watches: Iterable[Watch]) -> float:
-    """End every run that uses more memory than it may, cut logs to their length, and return the CPU seconds it took."""
+    """End every run that takes more than it may, cut logs to their length, and return the CPU seconds it took."""
     began = time.thread_time()
     table = _table()
     for watch in watches:
         trim(watch)
         if watch.memory:
             tree = _tree(table, watch.pid)
+            if len(tree) > MOST_PROCESSES:
+                watch.processes = len(tree)
+                _kill(tree)
+                continue
             used = _memory(tree, "status", (b"RssAnon", b"RssShmem", b"VmSwap"))
             if used > watch.memory and len(tree) > 1:  # pages that forks share were counted for each
                 used = _memory(tree, "smaps_rollup", (b"Pss_Anon", b"Pss_Shmem", b"SwapPss")) or used

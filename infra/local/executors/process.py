@@ -62,16 +62,16 @@ class ProcessExecutor:
                     code, in_time = await within(timeout_s, process.wait(), process.pid)
                 finally:
                     kill_group(process.pid, signal.SIGKILL)
+            if not in_time:
+                return timed_out(timeout_s)
+            code = confined.status(code)
+            told = read_json(outcome) or {}
+            ended = Ended(code, told.get("error", ""), told.get("message", ""), told.get("run_key", ""))
+            why = killed(code) if code in (-signal.SIGKILL, OUT_OF_MEMORY) else ended
+            return watch.ended() or confined.explain(why)
         finally:
             self._limits.forget(mark)
             confined.close()
-        if not in_time:
-            return timed_out(timeout_s)
-        code = confined.status(code)
-        told = read_json(outcome) or {}
-        ended = Ended(code, told.get("error", ""), told.get("message", ""), told.get("run_key", ""))
-        why = killed(code) if code in (-signal.SIGKILL, OUT_OF_MEMORY) else ended
-        return watch.ended() or confined.explain(why)
 
     async def close(self) -> None:
         """Nothing outlives a run."""

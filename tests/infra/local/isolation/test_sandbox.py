@@ -12,7 +12,7 @@ import pytest
 from infra.local.executors.sandbox import sandbox_for
 from tests.cluster import COMMAND, Cluster, eventually
 from tests.infra.local.faults.world import processes
-from tests.infra.local.isolation.walls import ONCE, has_bubblewrap, outcome, ran, walled
+from tests.infra.local.isolation.walls import has_bubblewrap, outcome, ran, tried, walled
 
 pytestmark = pytest.mark.skipif(not has_bubblewrap(), reason="there is no bubblewrap that works; infra/sandbox-env.sh")
 
@@ -21,15 +21,6 @@ pytestmark = pytest.mark.skipif(not has_bubblewrap(), reason="there is no bubble
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with walled(tmp_path_factory.mktemp("isolation") / "data") as running:
         yield running
-
-
-def tried(cluster: Cluster, name: str, *attempts: str, **annotations: str) -> dict[str, str]:
-    """What a warm function says of its attempts."""
-    cluster.deploy(name, variables={"DIOSCAR_FUNCTION": "isolation.trespass"}, annotations={**ONCE, **annotations})
-    job, log = outcome(cluster, name, "\n".join(attempts).encode())
-    assert job["state"] == "Succeeded", log
-    said = cluster.read(name, "out/said.txt").decode()
-    return {attempt: said.split(f"{attempt}: ", 1)[1].splitlines()[0] for attempt in attempts}
 
 
 def test_a_run_sees_of_the_data_folder_only_what_is_its_own(cluster: Cluster):

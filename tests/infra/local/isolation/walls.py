@@ -47,3 +47,12 @@ def ran(cluster: Cluster, name: str, script: str, **more: Any) -> tuple[dict[str
     annotations = {**ONCE, **more.pop("annotations", {})}
     cluster.deploy(name, script=script, annotations=annotations, **more)
     return outcome(cluster, name)
+
+
+def tried(cluster: Cluster, name: str, *attempts: str, **annotations: str) -> dict[str, str]:
+    """What a warm function says of its attempts."""
+    cluster.deploy(name, variables={"DIOSCAR_FUNCTION": "isolation.trespass"}, annotations={**ONCE, **annotations})
+    job, log = outcome(cluster, name, "\n".join(attempts).encode())
+    assert job["state"] == "Succeeded", log
+    said = cluster.read(name, "out/said.txt").decode()
+    return {attempt: said.split(f"{attempt}: ", 1)[1].splitlines()[0] for attempt in attempts}
