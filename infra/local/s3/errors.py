@@ -86,6 +86,7 @@ ERRORS: dict[str, tuple[int, str]] = {
         400,
         "The provided 'x-amz-content-sha256' header does not match what was computed.",
     ),
+    "XMinioAdminBucketQuotaExceeded": (400, "Bucket quota exceeded"),
     "XMinioStorageFull": (
         507,
         "Storage backend has reached its minimum free drive threshold. Please delete a few objects to proceed.",
