@@ -93,8 +93,8 @@ def _object(environ: Mapping[str, str]) -> tuple[str, str, dict[str, str]]:
         found = read(document)
     except NotificationError as error:
         raise InputError(f"EVENT: {error}") from None
-    if not found or not found[0].provider.startswith(("minio", "s3")):
-        return found[0].bucket if found else "", environ.get("STORAGE_OBJECT_KEY", "").lstrip("/"), {}
+    if not found:
+        return "", environ.get("STORAGE_OBJECT_KEY", ""), {}
     return found[0].bucket, found[0].key, dict(found[0].metadata)
 
 

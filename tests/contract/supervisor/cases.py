@@ -232,6 +232,15 @@ EVENTS = [
         jobs=2,
         differs={OSCAR: ("first-record", Left(outputs={"SERVICE/out/1.txt": b"one"}))},
     ),
+    Case(
+        "a notification in a synchronous call",
+        'cat "$INPUT_FILE_PATH"; echo " and more"',
+        "run",
+        Left(reply="abc and more"),
+        data=json.dumps(event("SERVICE", "other/a.txt")).encode(),
+        objects={"other/a.txt": b"abc"},
+        differs={CLUSTER: ("run-notification", FAILED)},
+    ),
     Case("an object that is not there", COPY, "job", FAILED, data=json.dumps(event("SERVICE", "in/no.txt")).encode()),
     Case("a folder marker", COPY, "job", FAILED, data=json.dumps(event("SERVICE", "in/a/")).encode()),
     Case(

@@ -1,4 +1,4 @@
-"""Where OSCAR's supervisor does otherwise, each with a name; the same names stand in docs/contract.md."""
+"""Where the ways differ, each with a name and what OSCAR's supervisor does; docs/contract.md has the same rows."""
 
 DEVIATIONS = {
     "script-beside-input": "a script given in SCRIPT lies in TMP_INPUT_DIR, beside the input",
@@ -15,5 +15,6 @@ DEVIATIONS = {
     "webdav-folders": "a file in a folder below `output` cannot be stored by WebDAV",
     "more-variables": "the script of a dCache event is not told STORAGE_OBJECT_KEY",
     "log-lines": "its own lines stand in the reply of a call, unless `log_level` is CRITICAL",
+    "run-notification": "a notification that is posted to `/run` is handled",
     "exit-status": "the script's exit status is ignored, outputs are uploaded",
 }
