@@ -327,7 +327,19 @@ ROWS = [
             ("routes-nowhere", 404, "", {"members": []}),
         )
     ),
+    # exposed services, of one that is not: those that are have tests of their own (../exposed)
+    *(
+        Row("POST", f"/system/services/{name}/{action}", status, answer)
+        for action in ("stop", "start", "restart")
+        for name, status, answer in ((NAME, 400, 'service "routes" is not exposed'), ("routes-nowhere", 404, ""))
+    ),
+    Row("GET", f"/system/services/{NAME}/auth", 200, bearer="{token}"),
+    Row("GET", f"/system/services/{NAME}/auth", 200),
+    Row("GET", f"/system/services/{NAME}/auth", 401, re.compile(".+"), bearer="0" * 64),
+    Row("GET", "/system/services/routes-nowhere/auth", 404),
+    Row("GET", f"/system/services/{NAME}/exposed/", 404, re.compile(".*")),
     # nothing
+    Row("GET", "/", 404, "404 page not found"),
     Row("GET", "/system/nowhere", 404, "404 page not found"),
     Row("PATCH", "/system/services", 404, "404 page not found"),
 ]

@@ -46,8 +46,10 @@ def test_the_table_in_the_docs_has_every_route(cluster: Cluster):
 
 def _template(path: str) -> str:
     """A row's path as the docs write it."""
-    path = path.partition("?")[0].rstrip("/")
+    path = path.partition("?")[0].rstrip("/") or "/"
     path = re.sub(r"^/(run|job)/[^/]+", r"/\1/{service}", path)
+    path = re.sub(r"^/system/services/[^/]+/(stop|start|restart)", "/system/services/{service}/stop", path)
+    path = re.sub(r"^/system/services/[^/]+/exposed.*", "/system/services/{service}/exposed/...", path)
     path = re.sub(r"^/system/(services|federation)/[^/]+", r"/system/\1/{service}", path)
     path = re.sub(r"^/system/metrics/(?!breakdown)[^/]+", "/system/metrics/{service}", path)
     path = re.sub(r"^/system/quotas/user/[^/]+", "/system/quotas/user/{user}", path)
