@@ -38,6 +38,11 @@ def tokens(name: str, headers: Mapping[str, str], query: str) -> list[str]:
     return [one for one in given if len(one) == TOKEN_LENGTH]
 
 
+def is_users(header: str) -> bool:
+    """Whether an Authorization header has a Bearer that can be no service's token."""
+    return header.startswith("Bearer ") and len(header.removeprefix("Bearer ").strip()) != TOKEN_LENGTH
+
+
 def bears_token(deployed: Deployed, given: Iterable[str]) -> bool:
     """Whether one of these is the service's token."""
     return any(hmac.compare_digest(one.encode(), deployed.token.encode()) for one in given)

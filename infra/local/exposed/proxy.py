@@ -51,8 +51,8 @@ class ExposedProxy:
             )
             given = Headers(scope=scope)
             added = await self._admit(instance, given, scope)
-            if access.is_basic(given.get("authorization", ""), *self._administrator):
-                passed = without(passed, "authorization")  # the cluster's own password is no service's business
+            if self._is_ours(instance, given.get("authorization", "")):
+                passed = without(passed, "authorization")  # a key to the whole cluster is no service's business
             with instance.use():
                 await instance.ready()
                 session, url = await self._exposures.upstream.session(), self._url(instance, target)
@@ -87,6 +87,13 @@ class ExposedProxy:
             challenge = {"WWW-Authenticate": 'Basic realm="Authentication Required"'}
             raise _Refused(Response(sentence, HTTPStatus.UNAUTHORIZED, challenge))
         return []
+
+    def _is_ours(self, instance: Instance, authorization: str) -> bool:
+        """Whether that is the cluster's own password, or a user's token that has let a request in."""
+        expose = instance.deployed.service.expose
+        if expose.set_auth and expose.auth_type == "forward":
+            return access.is_basic(authorization, *self._administrator) or access.is_users(authorization)
+        return access.is_basic(authorization, *self._administrator)
 
     def _target(self, instance: Instance, scope: Scope) -> str:
         """Path and query as the service is asked for them, byte for byte. Raises Unavailable, BadRequest."""
