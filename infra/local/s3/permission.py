@@ -29,7 +29,9 @@ class Guard:
 
     def check(self, request: Request) -> None:
         """Let a request pass whose signature holds, and note whose it is. Raises S3Error."""
-        if request.signed is None or request.signed.access_key == self._root:
+        if request.signed is None:
+            raise S3Error("AccessDenied")
+        if request.signed.access_key == self._root:
             return
         request.user = request.signed.access_key
         user = User(request.user, is_admin=False)

@@ -66,14 +66,14 @@ class Person:
         self.s3.close()
 
 
-def boto(endpoint: str, access_key: str, secret_key: str) -> Any:
+def boto(endpoint: str, access_key: str, secret_key: str, version: str = "s3v4") -> Any:
     return boto3.client(
         "s3",
         endpoint_url=endpoint,
         aws_access_key_id=access_key,
         aws_secret_access_key=secret_key,
         region_name="us-east-1",
-        config=Config(signature_version="s3v4", s3={"addressing_style": "path"}, retries={"max_attempts": 0}),
+        config=Config(signature_version=version, s3={"addressing_style": "path"}, retries={"max_attempts": 0}),
     )
 
 
