@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import shutil
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import fdl
 from infra.local.executors.confinement import Confinement
 from infra.local.executors.limits import Limits
 from infra.local.exposed.instance import Instance, folder_of
+from infra.local.exposed.ports import Ports
 from infra.local.exposed.upstream import Upstream
 from infra.local.services import Services
 
@@ -23,6 +24,7 @@ class Exposures:
         self._services = services
         self._instances: dict[str, Instance] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ports = Ports()
         self._function_script = (Path(fdl.__file__).parent / "function.sh").read_text(encoding="utf-8")
         self._bounds: tuple[Limits, Confinement] | None = None
         self.upstream: Upstream
@@ -34,7 +36,10 @@ class Exposures:
         self._services.on_change.append(self._follow)
         for deployed in self._services.all():
             self._follow(deployed.name)
-        self._later(asyncio.to_thread(self._clean, {folder_of(self._data, one) for one in self._services.all()}))
+        kept = {folder_of(self._data, deployed) for deployed in self._services.all()}
+        with contextlib.suppress(OSError):  # of those that are made from now on, none is one of these
+            gone = [folder for folder in (self._data / "exposed").iterdir() if folder not in kept]
+            self._later(asyncio.to_thread(_remove, gone))
 
     async def stop(self) -> None:
         """Let requests under way end, then end every process."""
@@ -63,7 +68,9 @@ class Exposures:
         if instance is not None:
             self._later(instance.replace(deployed, app=app))
         else:
-            new = self._instances[name] = Instance(deployed, self._data, self._bounds, self.upstream, app=app)
+            new = self._instances[name] = Instance(
+                deployed, self._data, self._bounds, self.upstream, self._ports, app=app
+            )
             self._later(new.restart())
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
@@ -71,9 +78,7 @@ class Exposures:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _clean(self, kept: set[Path]) -> None:
-        """Remove the folders of services that are gone."""
-        with contextlib.suppress(OSError):
-            for folder in (self._data / "exposed").iterdir():
-                if folder not in kept:
-                    shutil.rmtree(folder, ignore_errors=True)
+
+def _remove(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)

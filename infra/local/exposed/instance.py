@@ -16,6 +16,7 @@ from infra.local.executors.confinement import Confinement
 from infra.local.executors.limits import Limits
 from infra.local.exposed import health
 from infra.local.exposed.log import ServiceLog
+from infra.local.exposed.ports import Ports, bound, is_listened_on_by_another
 from infra.local.exposed.process import Address, Ended, Process
 from infra.local.exposed.upstream import Upstream
 from infra.local.services import Deployed
@@ -74,6 +75,7 @@ class Instance:
         data: Path,
         bounds: tuple[Limits, Confinement],
         upstream: Upstream,
+        ports: Ports,
         *,
         app: bool,
     ) -> None:
@@ -82,6 +84,7 @@ class Instance:
         self._folder = folder_of(data, deployed)
         self._bounds = bounds
         self._upstream = upstream
+        self._ports = ports
         self._app = app
         self.log = ServiceLog(self._folder / "log")
         self._listener: socket.socket | None = None
@@ -257,16 +260,19 @@ class Instance:
             return Ended(f"{wanted}; give it a script and leave default_command out", lasting=True)
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._address = self._find_address()
-            process = await Process.start(
-                self.deployed, self._data, self._folder, self._address, self._bounds, self.log
-            )
+            self._address = address = self._find_address()
         except OSError as error:
             return Ended(f"cannot be started ({error})")
         try:
-            return await self._live(process)
+            process = await Process.start(self.deployed, self._data, self._folder, address, self._bounds, self.log)
+            try:
+                return await self._live(process)
+            finally:
+                await process.stop()
+        except OSError as error:
+            return Ended(f"cannot be started ({error})")
         finally:
-            await process.stop()
+            self._ports.give_back(address.port)
 
     async def _live(self, process: Process) -> Ended | None:
         """Watch over a process until it ends, or is to be ended; None: it is idle."""
@@ -315,9 +321,14 @@ class Instance:
         asking = asyncio.create_task(health.complaint(self._upstream, self.deployed, self._address.port))
         try:
             await asyncio.wait([asking, process.ended], return_when=asyncio.FIRST_COMPLETED)
-            return asking.result() if asking.done() else "it has ended"
+            problem = asking.result() if asking.done() else "it has ended"
         finally:
             asking.cancel()
+        if not problem and not self._app and self._status.state == State.PENDING:
+            port = self._address.port
+            if await asyncio.to_thread(is_listened_on_by_another, port, process.pid):
+                return f"another program listens on port {port} (its variable PORT)"
+        return problem
 
     def _find_address(self) -> Address:
         """Where the next process is to listen. Raises OSError.
@@ -325,30 +336,14 @@ class Instance:
         An app is handed a socket that outlives it, so that no other process can take its port and no request is
         refused while it starts. A script gets the port that its FDL names, where that is free, or another.
         """
-        if self._app:
-            if self._listener is None:
-                self._listener = _bound(0)
-                self._listener.listen(BACKLOG)
-            return Address(self._listener.getsockname()[1], self._listener)
-        try:
-            free = _bound(self.deployed.service.expose.api_port[0])
-        except OSError:
-            free = _bound(0)
-        with free:
-            return Address(free.getsockname()[1])
+        if not self._app:
+            return Address(self._ports.take(self.deployed.service.expose.api_port[0]))
+        if self._listener is None:
+            self._listener = bound(0)
+            self._listener.listen(BACKLOG)
+        return Address(self._listener.getsockname()[1], self._listener)
 
 
 def folder_of(data: Path, deployed: Deployed) -> Path:
     """Where a service keeps its log; one of the same name that is made anew has another folder."""
     return data / "exposed" / f"{deployed.name}.{deployed.token[:12]}"
-
-
-def _bound(port: int) -> socket.socket:
-    bound = socket.socket()
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(("127.0.0.1", port))
-    except OSError:
-        bound.close()
-        raise
-    return bound
