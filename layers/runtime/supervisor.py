@@ -132,15 +132,14 @@ def script_variables(
         if key.endswith("/") or name in ("", ".", ".."):
             raise InputError(f"{key}: is a folder marker; upload a file")
         variables["INPUT_FILE_PATH"] = f"{received}/{name}"
-    return _fitting(variables)
+    return _fitting(variables) if event.query or len(event.text) > LARGEST_VARIABLE // 4 else variables
 
 
 def _fitting(variables: dict[str, str]) -> dict[str, str]:
     for name, value in variables.items():
-        size = len(value)
-        if size > LARGEST_VARIABLE // 4 and len(f"{name}={value}".encode()) >= LARGEST_VARIABLE:
+        if len(f"{name}={value}".encode()) >= LARGEST_VARIABLE:
             raise InputError(
-                f"{name}: has {size} characters, more than an environment variable holds; send a smaller event"
+                f"{name}: has {len(value)} characters, more than an environment variable holds; send a smaller event"
             )
     return variables
 

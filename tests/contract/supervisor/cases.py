@@ -258,7 +258,7 @@ EVENTS = [
         "upload",
         FAILED,
         data=b"abc",
-        document={"storage_providers": {"minio": {}}},
+        credentials=False,
         ways=(OURS, OSCAR),
         differs={OSCAR: ("unknown-store", Left())},
     ),

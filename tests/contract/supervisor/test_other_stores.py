@@ -85,6 +85,27 @@ STORE_CASES = [
         inputs=({"storage_provider": "onedata.one", "path": "in"},),
     ),
     Case(
+        "an event that another cluster passes on, with its store",
+        COPY,
+        "job",
+        Left(outputs={"SERVICE/out/got": b"abc", "SERVICE/far/got": b"abc"}),
+        data=json.dumps(
+            {"storage_provider": "cluster-a", "event": json.dumps(event("SERVICE", "other/a.txt"))}
+        ).encode(),
+        objects={"other/a.txt": b"abc"},
+        document={
+            "output": [
+                {"storage_provider": "minio.default", "path": "SERVICE/out"},
+                {"storage_provider": "minio.cluster-a", "path": "SERVICE/far"},
+            ],
+            "storage_providers": {
+                "minio": {
+                    "cluster-a": {"endpoint": "ENDPOINT", "verify": False, "access_key": "KEY", "secret_key": "SECRET"}
+                }
+            },
+        },
+    ),
+    Case(
         "an object in S3, and an output there",
         COPY,
         "job",
@@ -122,7 +143,7 @@ def ways(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Way
 
 def at(store: Store, case: Case, cluster: Cluster) -> Case:
     """The case with the store's address and the cluster's keys."""
-    text = json.dumps(case.document).replace("HOST", store.host)
+    text = json.dumps(case.document).replace("HOST", store.host).replace("ENDPOINT", cluster.facts["s3"])
     text = text.replace('"KEY"', json.dumps(cluster.facts["minio_access_key"]))
     document: dict[str, Any] = json.loads(text.replace('"SECRET"', json.dumps(cluster.facts["minio_secret_key"])))
     return replace(case, document=document, environ={"REQUESTS_CA_BUNDLE": str(store.certificate)})

@@ -76,6 +76,7 @@ class Case:
     printed: bool = False
     jobs: int = 1
     missing: str = ""
+    credentials: bool = True
     inputs: tuple[Mapping[str, str], ...] = ()
     """What OSCAR's server would not take as an input, and its supervisor needs."""
 
@@ -131,7 +132,7 @@ class Ways:
         self.prepare: Callable[[str], None] = lambda service: None
         """What is to be there before a service of that name runs."""
         self.reason = ""
-        """Why the cluster's last job failed."""
+        """Why the cluster's last job or call failed."""
         self._folder = folder
         self._s3 = boto(cluster)
         self._oscar = _Oscars()
@@ -187,6 +188,8 @@ class Ways:
             self._put(service, case.key, case.data)
         else:
             response = cluster.invoke(case.send, service, case.body(service))
+            if not response.ok:
+                self.reason = f"{response.status_code} {response.text}"
             if case.send == "run":
                 return self._report(case, document, response.ok, response.content, "")
             if not response.ok:
@@ -206,11 +209,13 @@ class Ways:
             "secret_key": self._cluster.facts["minio_secret_key"],
             "region": "us-east-1",
         }
+        given = document.get("storage_providers", {})
+        minio = given.get("minio", {}) if case.credentials else None
         config = {
             **kept.model_dump(mode="json"),
             "script": "",
             "input": [*kept.model_dump(mode="json")["input"], *case.inputs],
-            "storage_providers": {"minio": {"default": store}, **document.get("storage_providers", {})},
+            "storage_providers": {**given, "minio": {"default": store, **minio} if minio is not None else {}},
         }
         for bucket in _buckets(document) - {case.missing.replace("SERVICE", service)}:
             self._s3.create_bucket(Bucket=bucket)
@@ -314,7 +319,7 @@ def check(ways: Ways, case: Case) -> None:
     with ThreadPoolExecutor(len(tried)) as pool:
         found = dict(zip(tried, pool.map(lambda way: ways.run(case, way), tried), strict=True))
     wrong = [f"{way}: {found[way]}\nnot {case.expected(way)}" for way in tried if found[way] != case.expected(way)]
-    assert not wrong, "\n".join(wrong)
+    assert not wrong, "\n".join([*wrong, f"the cluster last said: {ways.reason}"])
 
 
 STARTED_ON = """
