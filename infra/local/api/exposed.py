@@ -70,7 +70,8 @@ class ExposedRoutes:
         if not access.bears_token(deployed, given):
             return text_reply(f"this is not the token of {name}; GET /system/services/{name} shows it", 401)
         response = empty(200)
-        response.headers["Set-Cookie"] = access.cookie(deployed, secure=request.url.scheme in ("https", "wss"))
+        secure = "https" in (request.url.scheme, request.headers.get("x-forwarded-proto", "").lower())
+        response.headers["Set-Cookie"] = access.cookie(deployed, secure=secure)
         return response
 
     async def _permitted(self, request: Request) -> Response:
@@ -90,7 +91,12 @@ class ExposedRoutes:
             instance = self._exposures.get(deployed.name)
             if instance is None:
                 return text_reply(f'service "{deployed.name}" is not exposed', 400)
-            await action(instance)
+            try:
+                await action(instance)
+            except OSError as error:
+                return text_reply(
+                    f"{deployed.name}: this cannot be kept ({error.strerror}); make room and try again", 507
+                )
             names = {"service_name": deployed.name, "namespace": namespace_of(deployed.owner)}
             return json_reply({**names, **self._deployments.runtime(deployed).summary()})
 

@@ -288,6 +288,17 @@ def test_what_is_not_exposed_is_404(cluster: Cluster, path: str):
     assert (reply.status_code, reply.text) == (404, "there is no exposed service of that name")
 
 
+def test_an_app_is_run_by_no_call_and_by_no_upload(answer: Exposed):
+    words = (
+        "functions/contract/answer.py: is an exposed service (it has app and no run), which no event and no call runs"
+    )
+    called = answer.cluster.run(answer.name, b"x")
+    assert (called.status_code, called.json()["error"]["message"]) == (400, words)
+    answer.cluster.put(answer.name, "in/a.txt", b"x")
+    (job,) = answer.cluster.ended(answer.name)
+    assert (job["state"], job["reason"]) == ("Dead", f"InputError: {words}")
+
+
 def test_requests_are_counted(cluster: Cluster):
     service = expose(cluster, "exposed-counted")
     service.reaches("ready")
