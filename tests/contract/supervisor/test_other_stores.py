@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import Cluster
+from tests.cluster import FUNCTION_SCRIPT, Cluster
 from tests.contract.supervisor.cases import COPY, FAILED
 from tests.contract.supervisor.store import CDMI, LOGIN, OPENSSL, PASSWORD, TOKEN, Store, serving
 from tests.contract.supervisor.ways import CLUSTER, OSCAR, OURS, Case, Left, Ways, check, event
@@ -151,6 +151,25 @@ def at(store: Store, case: Case, cluster: Cluster) -> Case:
 
 @pytest.mark.parametrize("case", STORE_CASES, ids=lambda case: case.name)
 def test_every_way_leaves_what_the_table_says(ways: Ways, store: Store, case: Case) -> None:
+    check(ways, at(store, case, ways.cluster))
+
+
+@pytest.mark.parametrize("executor", ["warm", "process"])
+def test_a_function_reads_from_dcache_and_writes_there(ways: Ways, store: Store, executor: str) -> None:
+    case = Case(
+        f"a function, {executor}",
+        FUNCTION_SCRIPT,
+        "job",
+        Left(outputs={f"/deep/SERVICE/out/{NAME}.copy": b"abc", f"/deep/SERVICE/out/deeper/{NAME}.txt": b"hello"}),
+        data=DCACHE.encode(),
+        document={
+            **WEBDAV,
+            "output": [{"storage_provider": "webdav.dcache", "path": "deep/SERVICE/out", "suffix": [".copy", ".txt"]}],
+            "environment": {"variables": {"DIOSCAR_FUNCTION": "contract.copy"}},
+            "annotations": {"dioscar/retries": "0", "dioscar/executor": executor},
+        },
+        ways=(CLUSTER,),
+    )
     check(ways, at(store, case, ways.cluster))
 
 
