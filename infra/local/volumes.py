@@ -188,7 +188,7 @@ def namespace_of(owner: str) -> str:
     """Where the services and volumes of an owner are: a user's own namespace, whose name is also fit for a folder.
 
     >>> namespace_of("cluster_admin"), namespace_of("a/b@egi.eu")
-    ('oscar-svc', 'oscar-svc-4d7a2ddb48ad2d6bb0d3')
+    ('oscar-svc', 'oscar-svc-946b8c3638296c4afaec')
     """
     return NAMESPACE if owner == ADMIN else f"{NAMESPACE}-{sha256(owner.encode()).hexdigest()[:20]}"
 

@@ -62,7 +62,15 @@ def schema_of(path: Path) -> dict[str, Any]:
 
 def fill(cluster: Cluster) -> None:
     """Something in every table: objects that stay, change and go, jobs that ended, failed and run, an event to post."""
+    for method, path, body in (
+        ("PUT", "/system/quotas/user/somebody", '{"minio": {"buckets": "3"}}'),
+        ("POST", "/system/volumes", '{"name": "kept", "size": "1Gi"}'),
+        ("PUT", "/system/config", '{"allowed_image_repositories": ["ghcr.io"]}'),
+    ):
+        cluster.http.request(method, cluster.url(path), data=body).raise_for_status()
     cluster.deploy("copies", script=COPY)
+    cluster.run("copies", b"called")
+    cluster.get("/system/metrics")  # with which the call is on disk
     cluster.deploy("fails", script="echo no; exit 3", annotations={"dioscar/retries": "0"})
     cluster.deploy("runs", script=f"sleep 1; {COPY}")
     client = boto(cluster)

@@ -60,6 +60,9 @@ def works(cluster: Cluster) -> None:
     for job in dead:
         assert cluster.http.post(cluster.url(f"/dioscar/v1/jobs/{job['id']}/replay")).status_code == 200
     cluster.ended("fails", 2)
+    assert cluster.get("/system/config")["allowed_image_repositories"] == ["ghcr.io"]
+    assert cluster.get("/system/quotas/user/somebody")["minio"]["buckets"] == {"max": 3, "used": 0}
+    assert [volume["name"] for volume in cluster.get("/system/volumes")] == ["kept"]
     cluster.put("copies", "in/new", b"new")
     eventually(lambda: cluster.jobs(service="copies", key="in/new", state="Succeeded"))
     assert cluster.read("copies", "out/new") == b"new"
