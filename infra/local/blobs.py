@@ -9,7 +9,6 @@ import asyncio
 import errno
 import os
 import sqlite3
-import stat
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
@@ -18,7 +17,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
-from infra.local.contents import BLOCK, FLAGS, INLINE, Blob, Content, Digest, Folder, Spill
+from infra.local.beneath import open_file
+from infra.local.contents import BLOCK, INLINE, Blob, Content, Digest, Folder, Spill
 from infra.local.database import Database, DiskFull
 
 __all__ = ["Blob", "BlobWriter", "Blobs", "Content"]
@@ -57,11 +57,11 @@ class Blobs:
         """A stream into a new blob; `digests` are fed with everything that goes through."""
         return BlobWriter(Spill(self._folder, digests), self._pool)
 
-    async def ingest(self, path: Path) -> Blob:
-        """Copy a finished file into a new blob, durable when this returns; a symbolic link is refused."""
+    async def ingest(self, path: Path, within: Path | None = None) -> Blob:
+        """Copy a finished file into a new blob, durable when this returns; no link is followed below `within`."""
         if path.lstat().st_size <= INLINE:
-            return self._ingest(path)  # it stays in memory: a thread would cost more than the work
-        return await self._in_thread(partial(self._ingest, path))
+            return self._ingest(path, within)  # it stays in memory: a thread would cost more than the work
+        return await self._in_thread(partial(self._ingest, path, within))
 
     async def ingest_bytes(self, data: bytes) -> Blob:
         """A new blob of these bytes, durable when this returns or (small ones) with the row."""
@@ -165,11 +165,8 @@ class Blobs:
             raise FileNotFoundError(errno.ENOENT, "the blob is gone", str(self._folder.path(blob.id)))
         return Content(blob.size, self._folder.path(blob.id) if row["data"] is None else row["data"], self._pool)
 
-    def _ingest(self, path: Path) -> Blob:
-        source = os.open(path, os.O_RDONLY | os.O_NONBLOCK | FLAGS)
-        with os.fdopen(source, "rb", buffering=0) as file, Spill(self._folder) as spill:
-            if not stat.S_ISREG(os.fstat(source).st_mode):
-                raise OSError(errno.EINVAL, "not a regular file", str(path))
+    def _ingest(self, path: Path, within: Path | None) -> Blob:
+        with os.fdopen(open_file(path, within), "rb", buffering=0) as file, Spill(self._folder) as spill:
             while block := file.read(BLOCK):
                 spill.absorb(block)
             return spill.finish()

@@ -7,19 +7,20 @@ import errno
 import json
 import logging
 import os
-import shutil
 import signal
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import fdl
 from events.notifications import build
+from fdl.engine import EXECUTORS
 from infra.local import buckets, history, jobs
 from infra.local.announcing import notification_of
+from infra.local.beneath import open_file
 from infra.local.database import Database, DatabaseError
 from infra.local.dispatch import Dispatcher
 from infra.local.executors import Ended, Executor, limits
@@ -34,11 +35,11 @@ from infra.local.objects import PUT, ObjectStore, Origin, StoredObject
 from infra.local.services import Deployed, NoSuchService, Services, exists
 from infra.local.staging import Stager
 from infra.local.tracing import Attempt, Tracing
-from infra.local.workspace import ATTEMPT, MARK, SMALL, Scratch, Workspace, checkpoint_path
+from infra.local.workspace import ATTEMPT, MARK, SMALL, Scratch, Workspace, checkpoint_path, forget_checkpoints
 from layers.runtime import wire
 from layers.runtime.contract import Exit, InputError
 from layers.runtime.incoming import Payload, StorageEvent, interpret
-from layers.runtime.supervisor import encode_reply, regular_files
+from layers.runtime.supervisor import encode_reply
 
 DRAIN_S = 10.0
 CALLS = 8
@@ -211,11 +212,9 @@ class Engine:
         """The idle warm workers."""
         return self._warm.summary()
 
-    async def forget_checkpoint(self, job_id: str) -> None:
-        """Remove what a job kept between its attempts."""
-        folder = Path(checkpoint_path(self._data, job_id))
-        if folder.exists():
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+    async def forget_checkpoints(self, gone: Iterable[str]) -> None:
+        """Remove what jobs kept between their attempts."""
+        await asyncio.to_thread(forget_checkpoints, self._data, gone)
 
     def _on_created(
         self, connection: sqlite3.Connection, stored: StoredObject, event_name: str, origin: Origin
@@ -306,7 +305,8 @@ class Engine:
                 ran = time.time() - began
                 produced = await self._finisher.succeed(deployed, job, staged, ended, span.metadata, start.untold())
                 self._scratch.learn(deployed.name, produced, ran)
-                await self.forget_checkpoint(job.id)
+                if os.path.exists(checkpoint_path(self._data, job)):  # noqa: PTH110 - a path is not made for every job
+                    await self.forget_checkpoints([job.id])
                 self.metrics.ended(job.service, State.SUCCEEDED, time.time() - began)
             else:
                 reason = _reason(ended, workspace)
@@ -363,8 +363,8 @@ class Engine:
         future.add_done_callback(self._pending_writes.discard)
 
     def _executor(self, deployed: Deployed) -> Executor:
-        """What the FDL asks for, else the cluster's setting; `warm` only where the script is ours, byte for byte."""
-        chosen = deployed.settings.executor or self._chosen
+        """What the FDL asks for or the cluster demands; `warm` only where the script is ours, byte for byte."""
+        chosen = max(deployed.settings.executor, self._chosen, key=lambda name: EXECUTORS.index(name) if name else -1)
         if chosen == "container":
             return self._container
         ours = deployed.service.script == self._function_script and "DIOSCAR_FUNCTION" in deployed.variables
@@ -425,8 +425,8 @@ def _last_line(log: Path) -> str:
 
 
 def _tail(log: Path) -> str:
-    with contextlib.suppress(OSError), log.open("rb") as stream:
-        stream.seek(max(0, log.stat().st_size - TAIL))
+    with contextlib.suppress(OSError), os.fdopen(open_file(log), "rb") as stream:
+        stream.seek(max(0, os.fstat(stream.fileno()).st_size - TAIL))
         return stream.read().decode(errors="replace")
     return ""
 
@@ -442,7 +442,7 @@ def _reply(service: str, ended: Ended, workspace: Workspace) -> Reply:
         return Reply(ended, b"")
     if ended.files is not None:
         return Reply(ended, base64.b64encode(next(iter(ended.files.values()), b"")))
-    files = regular_files(workspace.produced)
+    files = workspace.files()
     return Reply(ended, encode_reply(workspace.produced, files) if files else workspace.log.read_bytes())
 
 

@@ -18,7 +18,7 @@ from layers.runtime.execution import MOST_FILES
 from layers.runtime.forward import Forward, forwards, next_hop, parse_forward
 from layers.runtime.incoming import StorageEvent, interpret
 from layers.runtime.storage import Output
-from layers.runtime.supervisor import followed, regular_files
+from layers.runtime.supervisor import followed
 
 CLUSTER_PAUSE_S = 10.0
 """Before an attempt that the cluster itself could not make is made again."""
@@ -52,7 +52,7 @@ class Finisher:
         if carried is not None:
             files = list(carried)
         else:
-            files = regular_files(workspace.produced) if workspace.produced.is_dir() else []
+            files = workspace.files()
         if len(files) > MOST_FILES:
             raise InputError(f"left {len(files)} files, more than {MOST_FILES}; write one archive (HDF5, tar) instead")
         targets: list[Target] = [
@@ -69,7 +69,7 @@ class Finisher:
             if carried is not None:
                 blobs[path] = await self._store.ingest_bytes(carried[path])
             else:
-                blobs[path] = await self._store.ingest(followed(workspace.produced / path))
+                blobs[path] = await self._store.ingest(followed(workspace.produced / path), workspace.folder.parent)
         await self._store.publish(job, targets, blobs, trace)
         origin = Origin(principal=deployed.name, user=deployed.tenant)
 

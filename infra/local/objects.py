@@ -172,9 +172,9 @@ class ObjectStore:
         """Take a copy of some of an object's bytes for a later `insert`."""
         return await self.blobs.slice(blob_of(stored), start, end, digests)
 
-    async def ingest(self, path: Path) -> Blob:
-        """Take a copy of a finished file into the store, durable, for a later `insert`."""
-        return await self.blobs.ingest(path)
+    async def ingest(self, path: Path, within: Path | None = None) -> Blob:
+        """Take a copy of a finished file into the store, durable, for a later `insert`; no link is followed."""
+        return await self.blobs.ingest(path, within)
 
     async def ingest_bytes(self, data: bytes) -> Blob:
         """Take these bytes into the store for a later `insert`."""

@@ -7,14 +7,18 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from fdl.quantities import parse_cpu
+from infra.local.beneath import open_file
+from infra.local.jobs import Job
 from infra.local.services import Deployed
+from layers.runtime.contract import InputError
+from layers.runtime.supervisor import regular_files
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SMALL = 1 << 20
@@ -25,6 +29,8 @@ ROOM_HOLDS_S = 0.5
 """How long a look at what is free holds: runs that stand in memory are small, and `ROOM` is many of them."""
 QUICK_S = 0.1
 """A service whose last run took no longer is expected to be as quick again."""
+LARGEST_JSON = 1 << 20
+"""Bytes of what a run says of itself."""
 MARK = "DIOSCAR_CLUSTER"
 """Set, to the data folder, in every process that a cluster starts: so a restarted cluster finds what it left behind."""
 
@@ -55,7 +61,7 @@ class Workspace:
     @property
     def log(self) -> Path:
         """Where what it prints goes, if that goes to a file."""
-        return self.job_log or self.folder / "log"
+        return self.job_log or self.folder.with_name(f"{self.folder.name}.log")
 
     @property
     def received(self) -> Path:
@@ -71,6 +77,15 @@ class Workspace:
     def progress(self) -> dict[str, float] | None:
         """What the function last said of its progress."""
         return read_json(self.folder / "progress.json")
+
+    def files(self) -> list[str]:
+        """The paths of what the run has left in its output folder.
+
+        Raises InputError where links stand in the place of its folders: what they lead to is not the run's to give.
+        """
+        if self.folder.is_symlink() or self.produced.is_symlink():
+            raise InputError(f"{self.produced.name}: is a link; leave the run's folders where they are")
+        return regular_files(self.produced) if self.produced.is_dir() else []
 
     def size(self) -> int:
         """Bytes of everything in the folder."""
@@ -107,7 +122,9 @@ class Workspace:
             return
 
     async def remove(self) -> None:
-        """Leave nothing but the log."""
+        """Leave nothing but the log of a job."""
+        if self.is_call:
+            self.log.unlink(missing_ok=True)
         if self.in_memory:
             shutil.rmtree(self.folder, ignore_errors=True)
         else:
@@ -181,19 +198,35 @@ class Scratch:
         return room.f_bavail * room.f_frsize > ROOM
 
 
-def checkpoint_path(data: Path | str, job_id: str) -> str:
-    """Where a job keeps what its next attempt goes on from: a job is named after its service, and a UUID.
+def checkpoints_of(data: Path | str, service: str, tenant: str) -> str:
+    """Where the jobs of a service keep what their next attempts go on from: with the name, not with its next owner.
 
-    >>> checkpoint_path("data", "pulsar-train-0198a2f6-5a4c-7d21-9c1e-2f6d1c0b9a87")
-    'data/checkpoints/pulsar-train/pulsar-train-0198a2f6-5a4c-7d21-9c1e-2f6d1c0b9a87'
+    >>> checkpoints_of("data", "pulsar-train", "")
+    'data/checkpoints/pulsar-train'
+    >>> checkpoints_of("data", "pulsar-train", "alice@example.org")
+    'data/checkpoints/pulsar-train~7a64adf28737ea90'
     """
-    return f"{data}/checkpoints/{job_id[:-37]}/{job_id}"
+    owner = f"~{hashlib.sha256(tenant.encode()).hexdigest()[:16]}" if tenant else ""
+    return f"{data}/checkpoints/{service}{owner}"
+
+
+def checkpoint_path(data: Path | str, job: Job) -> str:
+    """Where one job does."""
+    return f"{checkpoints_of(data, job.service, job.tenant)}/{job.id}"
+
+
+def forget_checkpoints(data: Path, job_ids: Iterable[str]) -> None:
+    """Remove what jobs kept that are forgotten; a job is named after its service, or its first letters, and a UUID."""
+    for job_id in job_ids:
+        for folder in (data / "checkpoints").glob(f"{job_id[:-37]}*/{job_id}"):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object, or None where there is none (yet)."""
+    """A JSON object that a run has written, or None where there is none (yet); no link and no pipe is one."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        with os.fdopen(open_file(path), "rb") as file:
+            value = json.loads(file.read(LARGEST_JSON).decode())
     except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

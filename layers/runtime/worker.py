@@ -1,8 +1,8 @@
 """The warm worker: a process that has imported a function once and serves many invocations, one at a time.
 
-Started with one end of a socket pair (`--fd N`); speaks the frames of `wire`. Each request is
-`{"environ": {...}, "log": PATH | null, "folder": PATH | null}` (the job's own variables, on top of those of the
-process; without a log, what is printed goes where the process's own output goes); each reply is the outcome.
+Started with one end of a socket pair (`--fd N`, and `--logs N` of another one); speaks the frames of `wire`. Each
+request is `{"environ": {...}, "log": PATH | null, "folder": PATH | null}` (the job's own variables, on top of those of
+the process; without a log, what is printed goes where the process's own output goes); each reply is the outcome.
 
 With a `folder`, the frame's body is the input: the worker makes the folder, writes the input to INPUT_FILE_PATH, and
 sends the outputs back in the frame (`files`: paths and sizes), the folder removed; or leaves it, where they are large
@@ -38,8 +38,13 @@ def main() -> int:
     """Serve until the engine closes the socket."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fd", type=int, required=True, help="the worker's end of a socket pair")
-    channel = socket.socket(fileno=parser.parse_args().fd)
+    parser.add_argument("--logs", type=int, help="the worker's end of another one, through which open logs come")
+    arguments = parser.parse_args()
+    channel = socket.socket(fileno=arguments.fd)
     channel.set_inheritable(False)
+    logs = None if arguments.logs is None else socket.socket(fileno=arguments.logs)
+    if logs is not None:
+        logs.set_inheritable(False)
     stopping = threading.Event()
     busy = threading.Event()
 
@@ -64,15 +69,18 @@ def main() -> int:
                 return 0
             stopping.clear()
             busy.set()
-            channel.sendall(_serve(own, *frame, stopping))
+            channel.sendall(_serve(own, *frame, stopping, logs))
             served = True
             busy.clear()
     return 0
 
 
 @contextlib.contextmanager
-def _output_to(log: str | None) -> Iterator[None]:
-    """Within it, what is printed goes to `log`, at the level of file descriptors, so that C libraries' goes along."""
+def _output_to(log: str | None, logs: socket.socket | None) -> Iterator[None]:
+    """Within it, what is printed goes to `log`, at the level of file descriptors, so that C libraries' goes along.
+
+    Where there are `logs`, the open file comes through them: a worker need not see the folder that it stands in.
+    """
     if log is None:
         try:
             yield
@@ -80,7 +88,10 @@ def _output_to(log: str | None) -> Iterator[None]:
             sys.stdout.flush()
             sys.stderr.flush()
         return
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    if logs is None:
+        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    else:
+        file = socket.recv_fds(logs, 1, 1)[1][0]
     saved = os.dup(1), os.dup(2)
     os.dup2(file, 1)
     os.dup2(file, 2)
@@ -95,7 +106,13 @@ def _output_to(log: str | None) -> Iterator[None]:
             os.close(copy)
 
 
-def _serve(own: Mapping[str, str], request: dict[str, Any], body: bytes, stopping: threading.Event) -> bytes:
+def _serve(
+    own: Mapping[str, str],
+    request: dict[str, Any],
+    body: bytes,
+    stopping: threading.Event,
+    logs: socket.socket | None,
+) -> bytes:
     """Run one invocation; returns the frame that answers it."""
     environ = {**own, **request["environ"]}
     folder = request["folder"]
@@ -105,7 +122,7 @@ def _serve(own: Mapping[str, str], request: dict[str, Any], body: bytes, stoppin
         except OSError as error:
             return wire.pack({"errno": error.errno, "strerror": f"{folder}: {error.strerror}"})
     tempfile.tempdir = environ.get("TMPDIR")
-    with _output_to(request["log"]):
+    with _output_to(request["log"], logs):
         outcome = run_from_environment(environ, stopping, body if folder else None)
     reply = outcome_as_json(outcome)
     reply["left_running"] = _left_running()

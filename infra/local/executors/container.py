@@ -223,7 +223,7 @@ def find_engine(environ: Mapping[str, str]) -> str | None:
 
 
 def chosen_executor(environ: Mapping[str, str]) -> str | None:
-    """How services run that do not say it themselves: DIOSCAR_EXECUTOR. Raises ValueError."""
+    """What all services have at least: DIOSCAR_EXECUTOR. Raises ValueError."""
     value = environ.get(DEFAULT, "").strip() or None
     if value not in (None, *EXECUTORS):
         raise ValueError(f'{DEFAULT}: "{value}" is none of {", ".join(EXECUTORS)}; write "container"')

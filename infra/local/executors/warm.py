@@ -25,7 +25,7 @@ from infra.local.executors.confinement import Confined, Confinement
 from infra.local.executors.limits import PROCESS, Limits, last_in_line
 from infra.local.executors.process import GRACE_S, kill_group, killed, timed_out
 from infra.local.services import Deployed
-from infra.local.workspace import Workspace, service_environment
+from infra.local.workspace import Workspace, checkpoints_of, service_environment
 from layers.runtime.contract import Exit
 from layers.runtime.wire import Assembler, Frame, pack
 
@@ -103,6 +103,7 @@ class Worker:
     channel: Channel
     mark: str
     output: FileIO
+    logs: socket.socket
     confined: Confined
     served: int = 0
     idle_since: float = field(default_factory=time.monotonic)
@@ -124,9 +125,19 @@ class Worker:
         """The file, in memory, of what goes to no log."""
         return Path(f"/proc/self/fd/{self.output.fileno()}")
 
+    def hand_over(self, log: Path) -> None:
+        """Open a log for the next run: the worker need not see where it stands."""
+        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            with contextlib.suppress(OSError):  # it has died, which its channel tells too
+                socket.send_fds(self.logs, [b"l"], [file], socket.MSG_DONTWAIT)
+        finally:
+            os.close(file)
+
     def retire(self) -> None:
         """End the worker, and whatever it started, at once."""
         self.channel.close()
+        self.logs.close()
         kill_group(self.process.pid, signal.SIGKILL)
 
 
@@ -200,6 +211,8 @@ class WarmExecutor:
             "log": None if workspace.quiet else str(workspace.log),
             "folder": None if workspace.content is None else str(workspace.folder),
         }
+        if not workspace.quiet:
+            worker.hand_over(workspace.log)
         asked = worker.channel.ask(request, workspace.content or b"")
         output = worker.memory if workspace.quiet else workspace.log
         with self._limits.watch(worker.process.pid, deployed.memory, output) as watch:
@@ -290,12 +303,14 @@ class WarmExecutor:
     ) -> Worker | Ended:
         mark = self._limits.mark()
         ours, theirs = socket.socketpair()
+        logs, their_logs = socket.socketpair()
+        ends = (theirs.fileno(), their_logs.fileno())
         folders = self._scratch(deployed.name)
-        own = [*folders, *(self._data / kind / deployed.name for kind in ("logs", "checkpoints"))]
+        own = [*folders, Path(checkpoints_of(self._data, deployed.name, deployed.tenant))]
         output = FileIO(os.memfd_create("output", os.MFD_CLOEXEC), "r+")
         fcntl.fcntl(output, fcntl.F_SETFL, os.O_APPEND)
-        with theirs:
-            command = [sys.executable, "-P", "-m", "layers.runtime.worker", "--fd", str(theirs.fileno())]
+        with theirs, their_logs:
+            command = [sys.executable, "-P", "-m", "layers.runtime.worker", f"--fd={ends[0]}", f"--logs={ends[1]}"]
             confined = self._confinement.confine(command, deployed, mark, own)
             process = await asyncio.create_subprocess_exec(
                 *confined.command,
@@ -304,11 +319,11 @@ class WarmExecutor:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                pass_fds=(theirs.fileno(),),
+                pass_fds=ends,
                 start_new_session=True,
             )
         _, channel = await asyncio.get_running_loop().create_connection(Channel, sock=ours)
-        worker = Worker(process, channel, mark, output, confined)
+        worker = Worker(process, channel, mark, output, logs, confined)
         last_in_line(process.pid)
         self._burials.add(burial := asyncio.create_task(_bury(worker)))
         burial.add_done_callback(self._burials.discard)

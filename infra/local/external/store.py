@@ -115,7 +115,7 @@ class ExternalStore(ObjectStore):
             raise InputError(f"{name}: has been overwritten since it was asked for; the newer one has its own event")
         return await asyncio.to_thread(_sha256, target)
 
-    async def ingest(self, path: Path) -> Blob:
+    async def ingest(self, path: Path, within: Path | None = None) -> Blob:
         """Take note of a finished file, which must stay until it is published."""
         size = path.lstat().st_size
         return Outgoing(0, size, "", await asyncio.to_thread(_sha256, path), b"", file=path)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,18 @@ def cluster(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cl
     yield running
     if running.process is not None and running.process.poll() is None:
         running.stop()
+
+
+@contextmanager
+def running_cluster_of(data: Path, **environ: str) -> Iterator[Cluster]:
+    cluster = Cluster(data)
+    cluster.environ = environ
+    cluster.start()
+    try:
+        yield cluster
+    finally:
+        if cluster.process is not None and cluster.process.poll() is None:
+            cluster.stop()
 
 
 def contained(cluster: Cluster, name: str, script: str, **more: Any) -> tuple[dict[str, Any], str]:
@@ -196,11 +209,8 @@ def test_what_a_killed_cluster_left_is_removed_at_the_next_start(image: str, tmp
     cluster.stop()
 
 
-def test_a_cluster_can_have_containers_for_all_that_say_nothing_else(image: str, tmp_path: Path):
-    cluster = Cluster(tmp_path / "data")
-    cluster.environ = {"DIOSCAR_EXECUTOR": "container"}
-    cluster.start()
-    cluster.deploy("plain", script='echo "$OF_IMAGE"', image=IMAGE)
-    cluster.deploy("bare", script='echo "<$OF_IMAGE>"', image=IMAGE, annotations={"dioscar/executor": "process"})
-    assert [outcome(cluster, name)[1].strip() for name in ("plain", "bare")] == ["yes", "<>"]
-    cluster.stop()
+def test_a_cluster_can_have_containers_for_all(image: str, tmp_path: Path):
+    with running_cluster_of(tmp_path / "data", DIOSCAR_EXECUTOR="container") as cluster:
+        for name, annotations in (("says-nothing", {}), ("says-process", {"dioscar/executor": "process"})):
+            cluster.deploy(name, script='echo "$OF_IMAGE"', image=IMAGE, annotations=annotations)
+            assert outcome(cluster, name)[1].strip() == "yes"
