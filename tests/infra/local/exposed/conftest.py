@@ -69,6 +69,14 @@ def answer(cluster: Cluster) -> Iterator[Exposed]:
     service.remove()
 
 
+@pytest.fixture
+def no_defect(cluster: Cluster) -> Iterator[None]:
+    """The cluster reports no defect of its own during the test; what other tests made it say does not count."""
+    began = len(cluster.log)
+    yield
+    assert "Traceback" not in cluster.log[began:]
+
+
 def alive(pid: int) -> bool:
     """Whether a process is there, and no zombie."""
     try:

@@ -162,12 +162,11 @@ def test_a_slow_client_holds_back_what_it_does_not_read(answer: Exposed):
     assert peak_mib(answer.cluster.process.pid) - before < 100
 
 
-def test_an_answer_that_breaks_off_is_broken_off_for_its_client(cluster: Cluster):
+def test_an_answer_that_breaks_off_is_broken_off_for_its_client(cluster: Cluster, no_defect: None):
     service = expose(cluster, "exposed-broken")
     service.reaches("ready")
     with pytest.raises(requests.exceptions.RequestException):
         _ = service.ask("/broken").content
-    assert "Traceback" not in cluster.log
     service.remove()
 
 
@@ -211,7 +210,7 @@ while True:
 """
 
 
-def test_a_service_that_answers_no_http_is_502(cluster: Cluster):
+def test_a_service_that_answers_no_http_is_502(cluster: Cluster, no_defect: None):
     service = expose(cluster, "exposed-odd", script=NO_HTTP)
     service.reaches("ready")
     for path, sentence in (
@@ -222,7 +221,6 @@ def test_a_service_that_answers_no_http_is_502(cluster: Cluster):
         reply = service.ask(path)
         assert (reply.status_code, reply.text) == (502, sentence)
     assert service.ask("/split").status_code in (200, 502)  # never two answers
-    assert "Traceback" not in cluster.log
     service.remove()
 
 
@@ -297,6 +295,8 @@ def test_an_app_is_run_by_no_call_and_by_no_upload(answer: Exposed):
     answer.cluster.put(answer.name, "in/a.txt", b"x")
     (job,) = answer.cluster.ended(answer.name)
     assert (job["state"], job["reason"]) == ("Dead", f"InputError: {words}")
+    answer.cluster.s3.delete(answer.name, "in/a.txt")
+    answer.cluster.http.delete(answer.cluster.url(f"/system/logs/{answer.name}?all=true"))
 
 
 def test_requests_are_counted(cluster: Cluster):

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster import Cluster, eventually
+from tests.cluster import Cluster
 from tests.infra.local.exposed.conftest import PATIENCE_S, Exposed, expose
+
+pytestmark = pytest.mark.usefixtures("no_defect")
 
 BASE = "/system/services/exposed-answer/exposed"
 SMUGGLED = b"GET /system/services/exposed-answer/exposed/smuggled HTTP/1.1\r\nHost: h\r\nX-Real-IP: 6.6.6.6\r\n\r\n"
@@ -202,11 +204,6 @@ def test_a_service_has_one_answer_to_each_request(talker: Exposed, path: str, st
     assert reply.status_code == status
     assert reply.text == "true" if status == 200 else "false" not in reply.text
     assert talker.ask("/").status_code == 200
-
-
-def test_the_cluster_has_seen_no_defect_of_its_own(answer: Exposed):
-    eventually(lambda: "dioscar" in answer.cluster.log)
-    assert "Traceback" not in answer.cluster.log
 
 
 def answer_in(received: bytes) -> dict:

@@ -113,11 +113,10 @@ def test_who_is_not_let_in_gets_an_answer(cluster: Cluster):
         ("/health", 403),
     ],
 )
-def test_where_there_is_no_websocket_nobody_gets_one(answer: Exposed, address: str, status: int):
+def test_where_there_is_no_websocket_nobody_gets_one(answer: Exposed, no_defect: None, address: str, status: int):
     with pytest.raises(InvalidStatus) as refused:
         connect(answer.cluster.url(address).replace("http://", "ws://"), open_timeout=PATIENCE_S)
     assert refused.value.response.status_code == status
-    assert "Traceback" not in answer.cluster.log
 
 
 def test_an_open_websocket_does_not_keep_a_cluster_from_stopping(tmp_path: Path):
