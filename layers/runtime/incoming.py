@@ -73,8 +73,9 @@ def interpret(body: bytes) -> StorageEvent | Payload:
     first record). Other JSON is the payload itself; a JSON string, like all that is no JSON, is base64. Raises
     InputError where it is neither.
     """
-    if body[:1] not in MAY_BE_JSON:
-        return Payload(_decode(body), {})
+    first = body[:1]
+    if first not in MAY_BE_JSON or (len(body) > LONGEST_SCALAR and first.isalnum()):
+        return Payload(_decode(body), {})  # most bodies: trying JSON first would cost more than decoding
     return _interpret(body, 0)
 
 
