@@ -52,9 +52,11 @@ def serve(environ: Mapping[str, str]) -> int:
         return int(Exit.BAD_INPUT)
     import uvicorn
 
+    by_engine = listener.family == socket.AF_UNIX  # nobody else can connect to it, so what it says of clients is so
     config = uvicorn.Config(
         mounted(application, environ.get("OSCAR_SERVICE_BASE_PATH", "")),
         access_log=False,
+        forwarded_allow_ips="*" if by_engine else None,
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=DRAIN_S,

@@ -3,6 +3,7 @@
 import asyncio
 from http import HTTPStatus
 
+from infra.local.exposed.process import Address
 from infra.local.exposed.upstream import Upstream
 from infra.local.services import Deployed
 
@@ -24,15 +25,15 @@ def probe_path(deployed: Deployed) -> str:
     return f"/system/services/{deployed.name}/exposed{path}" if legacy and expose.rewrite_target else path
 
 
-async def complaint(upstream: Upstream, deployed: Deployed, port: int) -> str:
+async def complaint(upstream: Upstream, deployed: Deployed, address: Address) -> str:
     """Ask the service for its health; empty, or what is wrong with the answer."""
-    session = await upstream.session()
+    session = await upstream.session(address.path)
     import aiohttp
     from yarl import URL
 
     path = probe_path(deployed)
     try:
-        url = URL(f"http://127.0.0.1:{port}{path}", encoded=True)
+        url = URL(address.base + path, encoded=True)
         async with (
             asyncio.timeout(ANSWER_S),
             session.get(url, allow_redirects=False, headers={"User-Agent": "dioscar-probe"}) as response,
@@ -41,7 +42,7 @@ async def complaint(upstream: Upstream, deployed: Deployed, port: int) -> str:
     except TimeoutError:
         return f"GET {path} has no answer within {ANSWER_S:g} s"
     except aiohttp.ClientConnectorError:
-        return f"nothing listens on port {port} (its variable PORT)"
+        return f"nothing listens on port {address.port} (its variable PORT)"
     except (aiohttp.ClientError, OSError, ValueError) as error:
         return f"GET {path} fails ({type(error).__name__})"
     if status >= HTTPStatus.BAD_REQUEST:

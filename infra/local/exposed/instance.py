@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import shutil
 import socket
 import time
@@ -16,7 +17,7 @@ from infra.local.executors.confinement import Confinement
 from infra.local.executors.limits import Limits
 from infra.local.exposed import health
 from infra.local.exposed.log import ServiceLog
-from infra.local.exposed.ports import Ports, bound, is_listened_on_by_another
+from infra.local.exposed.ports import Ports, is_listened_on_by_another
 from infra.local.exposed.process import Address, Ended, Process
 from infra.local.exposed.upstream import Upstream
 from infra.local.services import Deployed
@@ -87,8 +88,9 @@ class Instance:
         self._ports = ports
         self._app = app
         self.log = ServiceLog(self._folder / "log")
-        self._listener: socket.socket | None = None
-        self._address = Address(0)
+        self._own: Address | None = None
+        self._entry = -1
+        self._address = Address()
         self._halted = self._mark.exists()
         self._closed = False
         self._wanted = asyncio.Event()
@@ -107,9 +109,9 @@ class Instance:
         return self._status
 
     @property
-    def port(self) -> int:
+    def address(self) -> Address:
         """Where the process that is ready is asked."""
-        return self._address.port
+        return self._address
 
     async def start(self) -> None:
         """Run, unless it runs already; also what was stopped."""
@@ -147,8 +149,10 @@ class Instance:
         self._set(State.STOPPED, "Deployment is stopped.")
         async with self._order:
             await self._end()
-            if self._listener is not None:
-                self._listener.close()
+            if self._own is not None and self._own.listener is not None:
+                self._own.listener.close()
+                await self._upstream.forget(self._own.path)
+                os.close(self._entry)
             if remove:
                 await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
@@ -318,7 +322,7 @@ class Instance:
 
     async def _complaint(self, process: Process) -> str:
         """What is wrong with the service just now; it is not asked any longer than it lives."""
-        asking = asyncio.create_task(health.complaint(self._upstream, self.deployed, self._address.port))
+        asking = asyncio.create_task(health.complaint(self._upstream, self.deployed, self._address))
         try:
             await asyncio.wait([asking, process.ended], return_when=asyncio.FIRST_COMPLETED)
             problem = asking.result() if asking.done() else "it has ended"
@@ -333,15 +337,29 @@ class Instance:
     def _find_address(self) -> Address:
         """Where the next process is to listen. Raises OSError.
 
-        An app is handed a socket that outlives it, so that no other process can take its port and no request is
-        refused while it starts. A script gets the port that its FDL names, where that is free, or another.
+        An app is handed a socket that outlives it, so that no request is refused while it starts; it stands in the
+        data folder, so that nobody gets past the cluster. A script gets the port that its FDL names, or another.
         """
         if not self._app:
             return Address(self._ports.take(self.deployed.service.expose.api_port[0]))
-        if self._listener is None:
-            self._listener = bound(0)
-            self._listener.listen(BACKLOG)
-        return Address(self._listener.getsockname()[1], self._listener)
+        if self._own is None:
+            self._own = self._open()
+        return self._own
+
+    def _open(self) -> Address:
+        """A socket in the folder of the service, by a path that is short enough for the kernel however deep that is."""
+        (self._folder / "socket").unlink(missing_ok=True)
+        self._entry = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        path = f"/proc/self/fd/{self._entry}/socket"
+        listener = socket.socket(socket.AF_UNIX)
+        try:
+            listener.bind(path)
+            listener.listen(BACKLOG)
+        except OSError:
+            listener.close()
+            os.close(self._entry)
+            raise
+        return Address(path=path, listener=listener)
 
 
 def folder_of(data: Path, deployed: Deployed) -> Path:

@@ -74,7 +74,7 @@ class Process:
         mark = limits.mark()
         environment = {
             **service_environment(deployed, data),
-            "PORT": str(address.port),
+            **({"PORT": str(address.port)} if address.port else {}),
             "TMPDIR": str(temporary),
             "DIOSCAR_OUTCOME": str(told / OUTCOME),
             PROCESS: mark,
@@ -170,10 +170,16 @@ class Process:
 
 @dataclass(frozen=True)
 class Address:
-    """Where a process is asked, on the loopback address; an app is handed the `listener` for it."""
+    """Where a process is asked: on a port of the loopback address; an app at the socket `path`, its `listener`."""
 
-    port: int
+    port: int = 0
+    path: str = ""
     listener: socket.socket | None = None
+
+    @property
+    def base(self) -> str:
+        """As the beginning of a URL."""
+        return f"http://127.0.0.1:{self.port}" if self.port else "http://localhost"
 
 
 class _Output(asyncio.Protocol):

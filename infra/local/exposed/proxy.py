@@ -15,6 +15,7 @@ from infra.local.exposed import access
 from infra.local.exposed.exposures import Exposures
 from infra.local.exposed.headers import BadRequest, Raw, to_client, to_service, without
 from infra.local.exposed.instance import Instance, Unavailable
+from infra.local.exposed.process import Address
 
 if TYPE_CHECKING:
     import aiohttp
@@ -55,7 +56,8 @@ class ExposedProxy:
                 passed = without(passed, "authorization")  # a key to the whole cluster is no service's business
             with instance.use():
                 await instance.ready()
-                session, url = await self._exposures.upstream.session(), self._url(instance, target)
+                address = instance.address
+                session, url = await self._exposures.upstream.session(address.path), self._url(address, target)
                 if scope["type"] == "websocket":
                     from infra.local.exposed.sockets import carry
 
@@ -109,11 +111,11 @@ class ExposedProxy:
         path = base + rest if instance.deployed.service.expose.rewrite_target else rest or "/"
         return f"{path}?{query}" if query else path
 
-    def _url(self, instance: Instance, target: str) -> "URL":
+    def _url(self, address: Address, target: str) -> "URL":
         from yarl import URL
 
         try:
-            return URL(f"http://127.0.0.1:{instance.port}{target}", encoded=True)
+            return URL(address.base + target, encoded=True)
         except ValueError:
             raise BadRequest("the address cannot be read") from None
 
@@ -166,7 +168,7 @@ class Exchange:
         except TimeoutError:
             raise Unavailable(504, f"{name} has not answered within {self._silence_s:g} s") from None
         except aiohttp.ClientConnectorError:
-            raise Unavailable(502, f"{name} does not listen on its port") from None
+            raise Unavailable(502, f"{name} does not listen where it is to") from None
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError):
             raise Unavailable(502, f"{name} has ended the connection without an answer") from None
         except aiohttp.ClientError:

@@ -15,24 +15,29 @@ AUTOMATIC = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
 
 class Upstream:
-    """One aiohttp session, with a connection for each request.
+    """aiohttp's sessions, with a connection for each request.
 
     No connection serves two requests, so whatever a request does to its own can never reach the next one.
     """
 
     def __init__(self) -> None:
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions: dict[str, aiohttp.ClientSession] = {}
         self._loading = asyncio.Lock()
 
-    async def session(self) -> "aiohttp.ClientSession":
-        """The session; the first call takes the time to load it, off the event loop."""
+    async def session(self, path: str = "") -> "aiohttp.ClientSession":
+        """The session for the socket at `path`, or for those with a port; the first call loads aiohttp, in a thread."""
         async with self._loading:
-            if self._session is None:
+            if path not in self._sessions:
                 await asyncio.to_thread(importlib.import_module, "aiohttp")
                 import aiohttp
 
-                self._session = aiohttp.ClientSession(
-                    connector=aiohttp.TCPConnector(limit=0, force_close=True),
+                connector: aiohttp.BaseConnector
+                if path:
+                    connector = aiohttp.UnixConnector(path, limit=0, force_close=True)
+                else:
+                    connector = aiohttp.TCPConnector(limit=0, force_close=True)
+                self._sessions[path] = aiohttp.ClientSession(
+                    connector=connector,
                     cookie_jar=aiohttp.DummyCookieJar(),
                     auto_decompress=False,
                     timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
@@ -41,9 +46,14 @@ class Upstream:
                     max_field_size=LONGEST_LINE,
                     trust_env=False,
                 )
-            return self._session
+            return self._sessions[path]
+
+    async def forget(self, path: str) -> None:
+        """Nothing is behind the socket at `path` any more."""
+        if session := self._sessions.pop(path, None):
+            await session.close()
 
     async def close(self) -> None:
         """Close what is open."""
-        if self._session is not None:
-            await self._session.close()
+        for path in list(self._sessions):
+            await self.forget(path)

@@ -1,5 +1,6 @@
 """An exposed service is started when it is deployed, started again when it dies, stopped when it is to be."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -159,6 +160,20 @@ def test_what_takes_more_memory_than_it_may_is_ended_and_told_so(cluster: Cluste
     words = "more than its 64 MiB (memory in the FDL); give it more; starts again in"
     eventually(lambda: any(words in line for line in service.log()), PATIENCE_S, "its end")
     service.remove()
+
+
+def test_an_app_is_reached_through_the_cluster_and_by_no_port(cluster: Cluster, answer: Exposed):
+    pid = answer.ask("/x").json()["pid"]
+    held = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            held.add(str(entry.readlink()))
+    for table in ("tcp", "tcp6"):
+        lines = [line.split() for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]]
+        assert not [line for line in lines if line[3] == "0A" and f"socket:[{line[9]}]" in held]
+    (folder,) = (cluster.data / "exposed").glob("exposed-answer.*")
+    assert (folder / "socket").is_socket()
+    assert folder.stat().st_mode & 0o077 == 0
 
 
 def test_a_script_that_listens_by_itself_is_exposed_too(cluster: Cluster):
