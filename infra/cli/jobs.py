@@ -207,21 +207,14 @@ def duration_s(job: dict[str, Any]) -> float | None:
 
 
 def short(job: dict[str, Any]) -> str:
-    """The beginning of a job's identifier, which is enough to find it again.
-
-    Eight digits of a random UUID; of one in the order of time (version 7) as many more as time takes up.
+    """The beginning of a job's identifier, which is enough to find it again: the service and eight digits.
 
     >>> short({"id": "pulsar-clean-0b8f1c52-8d0a-4f6e-9d53-1c2d3e4f5a6b"})
     'pulsar-clean-0b8f1c52'
-    >>> short({"id": "pulsar-clean-019ab7c2-8d0a-7f6e-9d53-1c2d3e4f5a6b"})
-    'pulsar-clean-019ab7c2-8d0a-7f6e'
     """
     name = str(job["id"])
     found = _UUID.search(name)
-    if found is None:
-        return name
-    uuid = found.group()
-    return name[: found.start()] + (uuid[:19] if uuid[15] == "7" else uuid[:9])
+    return name if found is None else name[: found.start() + 9]
 
 
 def decode_reply(text: str) -> bytes:

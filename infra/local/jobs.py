@@ -7,7 +7,6 @@ turn, so that looking for work costs the same however many wait behind each othe
 
 import json
 import random
-import secrets
 import sqlite3
 import time
 import uuid
@@ -174,7 +173,7 @@ def add(
     caller = "" if caller == tenant else caller
     now = time.time()
     name = service if len(service) < 25 else service[:16]  # OSCAR's rule: the name must fit a Kubernetes label
-    job_id = f"{name}-{_uuid(now)}"
+    job_id = f"{name}-{uuid.uuid4()}"
     queued = object_id is not None and _first_open(connection, service, bucket, key) is not None
     done = connection.execute(
         "INSERT INTO jobs"
@@ -464,12 +463,6 @@ def _end(connection: sqlite3.Connection, job: Job, state: State, exit_code: int 
     ).fetchone()
     _note(connection, job.seq, state, row["attempt"] if row else job.attempt, reason, now=now)
     _let_next(connection, job)
-
-
-def _uuid(now: float) -> uuid.UUID:
-    """A version 7 UUID (RFC 9562): as random as anybody needs, and in the order of time, as an index likes it."""
-    milliseconds, chance = int(now * 1000) & (1 << 48) - 1, secrets.randbits(74)
-    return uuid.UUID(int=milliseconds << 80 | 7 << 76 | chance >> 62 << 64 | 0b10 << 62 | chance & (1 << 62) - 1)
 
 
 def _note(

@@ -6,13 +6,14 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from infra.cli.jobs import decode_reply, is_failure, short
-from tests.cluster import Cluster, eventually
+from tests.cluster import PATIENCE_S, Cluster, eventually
 from tests.infra.cli.conftest import Dioscar
 
 Fdl = Callable[..., Path]
@@ -191,8 +192,10 @@ def test_the_list_can_be_watched_on_a_terminal(cluster: Cluster) -> None:
         os.close(theirs)
         cluster.put("cli-watch", "in/seen", b"")
         seen = b""
-        while not re.search(rb"cli-watch-\S+[^\n]*Succeeded[^\n]*cli-watch/in/seen", seen):
+        end = time.monotonic() + PATIENCE_S
+        while time.monotonic() < end and not re.search(rb"cli-watch-\S+[^\n]*Succeeded[^\n]*cli-watch/in/seen", seen):
             seen += os.read(ours, 65536)
+        assert re.search(rb"cli-watch-\S+[^\n]*Succeeded", seen)
         assert re.search(rb"cli-watch-\S+[^\n]*Running", seen)
         watching.send_signal(signal.SIGINT)
         assert watching.wait(10) == 0
