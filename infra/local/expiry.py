@@ -5,7 +5,6 @@ What tells that an object has had its job (`handled`) stays as long as the objec
 
 import asyncio
 import logging
-import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +15,7 @@ from pathlib import Path
 from infra.local.database import Database, DatabaseError
 from infra.local.jobs import State
 from infra.local.objects import ObjectStore
-from infra.local.workspace import checkpoint_path
+from infra.local.workspace import forget_checkpoints
 
 log = logging.getLogger("dioscar.jobs")
 
@@ -86,8 +85,7 @@ class Expiry:
             seen, gone = await self._database.write(
                 lambda connection, after=after: self._some(connection, state, before, after)  # type: ignore[misc]
             )
-            for job_id in gone:
-                await asyncio.to_thread(shutil.rmtree, checkpoint_path(self._data, job_id), ignore_errors=True)
+            await asyncio.to_thread(forget_checkpoints, self._data, gone)
             forgotten += len(gone)
             if seen is None:
                 return forgotten

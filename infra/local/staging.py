@@ -39,7 +39,7 @@ class Stager:
             raise InputError(f"{job.bucket}/{job.key}: this version of the object is gone; upload it again")
         staged = await self.stage_event(event, workspace, stored, deployed=deployed)
         variables = {**staged.job_variables, "JOB_UUID": job.id, "RESOURCE_ID": "dioscar"}
-        variables["DIOSCAR_CHECKPOINT"] = checkpoint_path(self._data, job.id)
+        variables["DIOSCAR_CHECKPOINT"] = checkpoint_path(self._data, job)
         source = variables.get("INPUT_FILE_PATH")
         if "DIOSCAR_FUNCTION" in deployed.variables and source is not None:
             references = (

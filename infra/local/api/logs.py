@@ -97,8 +97,7 @@ class LogRoutes:
         """Remove the files of jobs that are forgotten."""
         folder = self._engine.logs_of(service)
         await asyncio.to_thread(_unlink, [folder / f"{job_id}.log" for job_id in gone])
-        for job_id in gone:
-            await self._engine.forget_checkpoint(job_id)
+        await self._engine.forget_checkpoints(gone)
 
     def _job(self, request: Request) -> Job | None:
         """The job that the path names, if it is for who asks."""
