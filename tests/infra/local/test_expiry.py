@@ -55,7 +55,7 @@ class Kept:
         job = await self.database.write(work)
         self.log(job).parent.mkdir(parents=True, exist_ok=True)
         self.log(job).write_text("printed")
-        Path(checkpoint_path(self.data, job.id)).mkdir(parents=True)
+        Path(checkpoint_path(self.data, job)).mkdir(parents=True)
         return job
 
     def log(self, job: Job) -> Path:
@@ -64,7 +64,7 @@ class Kept:
     def has(self, job: Job) -> bool:
         there = jobs.get(self.database.read, job.id) is not None
         assert self.log(job).exists() == there
-        assert Path(checkpoint_path(self.data, job.id)).exists() == there
+        assert Path(checkpoint_path(self.data, job)).exists() == there
         return there
 
     async def purge(self, ages: Ages = DEFAULT) -> int:
