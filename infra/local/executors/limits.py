@@ -13,7 +13,7 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,7 +115,7 @@ class Limits:
         if self._looking is not None:
             await asyncio.wait([self._looking])
         if self._clean < SWEEPS:
-            await asyncio.to_thread(sweep, frozenset(self._marks))
+            await asyncio.to_thread(sweep, self._marks)
 
     def _arm(self, delay_s: float) -> None:
         if self._timer is None and self._looking is None and not self._closed:
@@ -132,7 +132,7 @@ class Limits:
             if watches:
                 took = await asyncio.to_thread(look, watches)
             if self._clean < SWEEPS:
-                left = await asyncio.to_thread(sweep, frozenset(self._marks))
+                left = await asyncio.to_thread(sweep, self._marks)
                 self._clean = 0 if left else self._clean + 1
             self._failing = False
         except Exception:  # it must not be the end of all looking
@@ -179,8 +179,11 @@ def look(watches: Iterable[Watch]) -> float:
     return time.thread_time() - began
 
 
-def sweep(living: frozenset[str]) -> int:
-    """Kill what bears the mark of a process of ours that is not `living` any more; returns how many there were."""
+def sweep(living: Container[str]) -> int:
+    """Kill what bears the mark of a process of ours that is not `living` any more; returns how many there were.
+
+    `living` is asked after a process has been found: one that starts meanwhile is in it by then.
+    """
     ours = f"{PROCESS}={os.getpid()}-".encode()
     prefix = len(PROCESS) + 1
     left = []
@@ -190,7 +193,7 @@ def sweep(living: frozenset[str]) -> int:
             if ours not in environ:
                 continue
             marks = [entry[prefix:].decode() for entry in environ.split(b"\0") if entry.startswith(ours)]
-            if marks and not living.intersection(marks):
+            if marks and not any(mark in living for mark in marks):
                 left.append(pid)
     _kill(left)
     return len(left)
