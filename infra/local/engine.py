@@ -302,9 +302,9 @@ class Engine:
                     ended = await executor.run(deployed, staged, timeout_s=deployed.settings.timeout_s)
                     span.ended(ended, "" if ended.code == Exit.DONE else _reason(ended, workspace))
             if ended.code == Exit.DONE:
-                ran = time.time() - began
+                self._scratch.time(deployed.name, None if ended.files is None else time.time() - began)
                 produced = await self._finisher.succeed(deployed, job, staged, ended, span.metadata, start.untold())
-                self._scratch.learn(deployed.name, produced, ran)
+                self._scratch.learn(deployed.name, produced)
                 if os.path.exists(checkpoint_path(self._data, job)):  # noqa: PTH110 - a path is not made for every job
                     await self.forget_checkpoints([job.id])
                 self.metrics.ended(job.service, State.SUCCEEDED, time.time() - began)
@@ -340,6 +340,7 @@ class Engine:
     async def _failed(self, job: Job, ended: Ended, reason: str, start: "_Start", *, counted: bool = True) -> None:
         """Record how an attempt failed; where that cannot be written, wait until it can: the run is not repeated."""
         self._scratch.learn(job.service, None)
+        self._scratch.time(job.service, None)
         untold = start.untold()
         told = False
         while True:

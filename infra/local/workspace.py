@@ -171,13 +171,16 @@ class Scratch:
             (parent / service).mkdir(mode=0o700, parents=True, exist_ok=True)
         return [parent / service for parent in parents]
 
-    def learn(self, service: str, size: int | None, seconds: float = 0.0) -> None:
+    def learn(self, service: str, size: int | None) -> None:
         """A run of `service` left `size` bytes; None: it failed, and the next one had better have all the room."""
-        if size is None or seconds > QUICK_S:
-            self._quick.discard(service)
-        else:
-            self._quick.add(service)
         self._largest[service] = SMALL + 1 if size is None else max(size, self._largest.get(service, 0))
+
+    def time(self, service: str, seconds: float | None) -> None:
+        """A job of `service` took so long; None: it left files, or failed, so the next one may be slow."""
+        if seconds is not None and seconds <= QUICK_S:
+            self._quick.add(service)
+        else:
+            self._quick.discard(service)
 
     def forget(self, service: str) -> None:
         """The service has changed: what its runs left says nothing any more."""

@@ -117,3 +117,12 @@ def test_a_failed_call_tells_the_cluster_what_it_printed(cluster: Cluster):
     assert response.json() == {"error": {"type": "RuntimeError", "message": "it went wrong"}}
     assert "heard fail" in cluster.log
     assert 'raise RuntimeError("it went wrong")' in cluster.log
+
+
+def test_a_script_that_was_quick_as_a_call_has_its_log_as_a_job(cluster: Cluster):
+    cluster.deploy("script", script="echo heard", annotations={"dioscar/retries": "0"})
+    assert cluster.run("script", b"x").status_code == 200
+    cluster.put("script", "in/a", b"x")
+    (job,) = cluster.ended("script")
+    assert job["state"] == "Succeeded"
+    assert cluster.job_log(job) == "heard\n"
