@@ -250,6 +250,17 @@ def test_a_user_who_takes_a_name_gets_nobodys_data(cluster: Cluster, alice: Pers
     assert answer.text == f'the bucket "taken-early" belongs to the user {alice.uid}; name another path'
 
 
+@pytest.mark.parametrize("name", ["keeps", "keeps-under-a-name-of-its-own", "keeps-under-a-name-of-another"])
+def test_what_a_job_keeps_stands_below_its_service_and_its_owner(cluster: Cluster, alice: Person, name: str) -> None:
+    alice.deploy(name, script='mkdir -p "$DIOSCAR_CHECKPOINT"; echo "$DIOSCAR_CHECKPOINT"; exit 3')
+    alice.s3.put_object(Bucket=name, Key="in/a", Body=b"1")
+    (job,) = ended(alice, name)
+    (kept,) = (cluster.data / "checkpoints").glob(f"*/{job['id']}")
+    assert kept.parent.name.startswith(f"{name}~")
+    assert alice.ask("DELETE", f"/system/logs/{name}/{job['id']}").status_code == 204
+    assert not kept.exists()
+
+
 def test_a_worker_serves_one_service_of_one_owner(cluster: Cluster, alice: Person, bob: Person) -> None:
     variables = {"DIOSCAR_FUNCTION": "contract.copy"}
     for person in (alice, bob):
