@@ -94,7 +94,7 @@ class Cgroups:
             }
         try:
             for controller, values in limits.items():
-                group.folders[controller].mkdir(exist_ok=True)
+                group.folders[controller].mkdir(parents=True, exist_ok=True)
                 for file, value in values.items():
                     (group.folders[controller] / file).write_text(value)
         except OSError:
