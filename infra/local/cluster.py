@@ -151,6 +151,11 @@ async def _serve(
             loop.add_signal_handler(number, stopping.set)
         await store.start()
         await engine.start()
+        if admission.users is not None and not engine.bounds()[1].sandboxed:
+            logging.getLogger("dioscar").warning(
+                "users can deploy functions, and these are not sandboxed: each can read the whole data folder; "
+                "install bubblewrap and set DIOSCAR_SANDBOX=require"
+            )
         await webhooks.start()
         expiry.start()
         holdings.calls.start()

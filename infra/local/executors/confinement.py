@@ -56,6 +56,11 @@ class Confinement:
         self._cgroups = cgroups
 
     @property
+    def sandboxed(self) -> bool:
+        """Whether runs see of the machine only what is theirs."""
+        return self._sandbox is not None
+
+    @property
     def parts(self) -> tuple[str, ...]:
         """What there is of it."""
         return (*(["bubblewrap"] if self._sandbox else []), *(["cgroups"] if self._cgroups else []))

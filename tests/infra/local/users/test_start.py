@@ -15,7 +15,7 @@ from infra.local.users.accounts import Accounts
 from infra.local.users.identity import User
 from infra.local.users.refusals import Refused
 from infra.local.users.users import users_of
-from tests.cluster import COMMAND, PATIENCE_S
+from tests.cluster import COMMAND, PATIENCE_S, Cluster
 
 ON = {"OIDC_ENABLE": "true", "OIDC_ISSUERS": "https://aai.example.org/realms/x", "OIDC_GROUPS": "g"}
 
@@ -84,3 +84,11 @@ def test_the_same_name_of_another_issuer_is_somebody_else(database: Database) ->
         assert await entered(again, "alice", "https://one") == first[0]
 
     asyncio.run(come())
+
+
+def test_users_whose_functions_are_not_sandboxed_are_warned_of(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path / "data")
+    cluster.environ = {**ON, "DIOSCAR_SANDBOX": "off"}
+    cluster.start()
+    cluster.stop()
+    assert "set DIOSCAR_SANDBOX=require" in cluster.log
