@@ -178,6 +178,6 @@ def _optional() -> Iterator[Finding]:
             yield Finding("ok", module, f"{importlib.metadata.version(module)}, for {purpose}")
         except importlib.metadata.PackageNotFoundError:
             yield Finding("note", module, f"is not installed; for {purpose}: {mend}")
-    for program, purpose in (("podman", "building images"), ("bwrap", "closing functions in")):
+    for program, purpose in (("bwrap", "functions in a sandbox"), ("podman", "functions in containers")):
         path = shutil.which(program)
-        yield Finding("ok" if path else "note", program, path or f"is not installed; only needed for {purpose}")
+        yield Finding("ok" if path else "note", program, path or f"is not installed; for {purpose}: infra/sandbox-env.sh")
