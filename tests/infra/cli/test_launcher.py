@@ -101,7 +101,7 @@ def test_it_may_be_called_through_a_link_from_anywhere(clone: Path, tmp_path: Pa
 def test_an_extra_that_is_none_is_refused(clone: Path) -> None:
     done = run(clone, "install", "nosuch")
     assert done.returncode == 1
-    assert done.stderr == 'dioscar: "nosuch" is no extra; the extras are: pulsar trace train test\n'
+    assert done.stderr == 'dioscar: "nosuch" is no extra; the extras are: pulsar trace train users test\n'
     assert installed(clone) == []
 
 

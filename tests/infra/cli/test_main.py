@@ -71,8 +71,9 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_help_comes_at_once() -> None:
-    command = [sys.executable, "-P", "-m", "infra.cli", "--help"]
-    assert min(processor_time(command) for _ in range(3)) < 0.2
+    ours = [sys.executable, "-P", "-m", "infra.cli", "--help"]
+    least = [sys.executable, "-P", "-c", "import click"]
+    assert min(processor_time(ours) for _ in range(3)) < 5 * min(processor_time(least) for _ in range(3))
 
 
 def test_a_closed_pipe_ends_a_listing_in_silence() -> None:

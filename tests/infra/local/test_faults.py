@@ -62,11 +62,18 @@ def alive(pid: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize("name", ["pipe", "directory-link", "device"])
+@pytest.mark.parametrize("name", ["pipe", "directory-link"])
 def test_what_is_no_file_is_no_output(cluster: Cluster, name: str):
-    make = {"pipe": "mkfifo pipe", "directory-link": "ln -s /etc all-of-etc", "device": "ln -s /dev/zero endless"}[name]
+    make = {"pipe": "mkfifo pipe", "directory-link": "ln -s /etc all-of-etc"}[name]
     job = run(cluster, f"fault-{name}", f'cd "$TMP_OUTPUT_DIR" && {make}')
     assert (job["state"], job["outputs"]) == ("Succeeded", [])
+    assert is_well(cluster)
+
+
+def test_a_link_out_of_the_run_is_no_output_either_and_said(cluster: Cluster):
+    job = run(cluster, "fault-device", 'cd "$TMP_OUTPUT_DIR" && ln -s /dev/zero endless')
+    assert (job["state"], job["outputs"]) == ("Dead", [])
+    assert "endless" in job["reason"]
     assert is_well(cluster)
 
 
