@@ -180,4 +180,6 @@ def _optional() -> Iterator[Finding]:
             yield Finding("note", module, f"is not installed; for {purpose}: {mend}")
     for program, purpose in (("bwrap", "functions in a sandbox"), ("podman", "functions in containers")):
         path = shutil.which(program)
-        yield Finding("ok" if path else "note", program, path or f"is not installed; for {purpose}: infra/sandbox-env.sh")
+        yield Finding(
+            "ok" if path else "note", program, path or f"is not installed; for {purpose}: infra/sandbox-env.sh"
+        )
