@@ -13,21 +13,22 @@ import socket
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import FileIO
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from infra.local.executors import Ended
+from infra.local.executors.channel import Channel
 from infra.local.executors.confinement import Confined, Confinement
 from infra.local.executors.limits import PROCESS, Limits, last_in_line
 from infra.local.executors.process import GRACE_S, kill_group, killed, timed_out
 from infra.local.services import Deployed
 from infra.local.workspace import Workspace, checkpoints_of, service_environment
 from layers.runtime.contract import Exit
-from layers.runtime.wire import Assembler, Frame, pack
+from layers.runtime.wire import Frame
 
 IDLE_S = 300.0
 PRINTED = 4096
@@ -42,57 +43,6 @@ CLOSING_S = 2.0
 HEALTHY = (Exit.DONE, Exit.BAD_INPUT, Exit.AGAIN)
 Key = tuple[str, str, int]
 """Service, token and revision: a service of the same name that is made anew has another token."""
-
-
-class Channel(asyncio.Protocol):
-    """The engine's end of the socket to a worker: one question at a time."""
-
-    def __init__(self) -> None:
-        self._frames = Assembler()
-        self._waiting: asyncio.Future[Frame | None] | None = None
-        self._come: Frame | None = None
-        self._lost = False
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            frames = self._frames.feed(data)
-        except ValueError:  # not our worker any more: something wrote to its socket
-            self.close()
-            return
-        for frame in frames:
-            if self._waiting is not None and not self._waiting.done():
-                self._waiting.set_result(frame)
-            else:
-                self._come = frame
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._lost = True
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)
-
-    def ask(self, header: Mapping[str, Any], body: bytes = b"") -> "asyncio.Future[Frame | None]":
-        """Send a request; the future is its answer, or None where the worker dies of it."""
-        answer = self.answer()
-        if self._transport is not None and not self._lost:
-            self._transport.write(pack(header, body))
-        return answer
-
-    def answer(self) -> "asyncio.Future[Frame | None]":
-        """The next frame."""
-        self._waiting = asyncio.get_running_loop().create_future()
-        come, self._come = self._come, None
-        if come is not None or self._lost:
-            self._waiting.set_result(come)
-        return self._waiting
-
-    def close(self) -> None:
-        """Hang up."""
-        if self._transport is not None:
-            self._transport.close()
 
 
 @dataclass
