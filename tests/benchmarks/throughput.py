@@ -31,6 +31,7 @@ app = Starlette(routes=[Route("/{any:path}", answer, methods=["GET", "PUT", "POS
 options = {"http": "httptools", "loop": "uvloop", "log_level": "error", "access_log": False}
 uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), **options)
 """
+LEAST = "import sys; from tests.benchmarks.least import serve; serve(int(sys.argv[1]))"
 KIB = os.urandom(1024)
 
 
@@ -45,10 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     with (
         tempfile.TemporaryDirectory() as folder,
         running_cluster(Path(folder) / "data") as cluster,
-        _bare() as (url, pid),
+        _server("-c", BARE) as (url, pid),
+        _server("-P", "-c", LEAST) as (least, least_pid),
     ):
+        call = plain(least, "POST", "/run/least", base64.b64encode(KIB))
         rows = [
             _measured("bare Starlette, 1 KiB PUT", pid, lambda: run(url, [plain(url, "PUT", "/x", KIB)] * count)),
+            _measured("the least a call can be (least.py)", least_pid, lambda: run(least, [call] * count)),
             _puts(cluster, count, arguments.connections),
             _calls(cluster, count, arguments.connections),
             _events(cluster, count, arguments.connections),
@@ -124,14 +128,14 @@ def _pid(cluster: Cluster) -> int:
 
 
 @contextmanager
-def _bare() -> Iterator[tuple[str, int]]:
-    """The same HTTP server around nothing: what uvicorn and Starlette cost by themselves."""
+def _server(*arguments: str) -> Iterator[tuple[str, int]]:
+    """A server beside the cluster: the same uvicorn around nothing, or around the least that a call can be."""
     import socket
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    process = subprocess.Popen([sys.executable, "-c", BARE, str(port)])
+    process = subprocess.Popen([sys.executable, *arguments, str(port)])
     url = f"http://127.0.0.1:{port}"
     try:
         eventually(lambda: _answers(url), what="the bare server")
