@@ -74,7 +74,7 @@ def serve(port: int) -> None:
 
 
 def work() -> None:
-    """For each frame on standard input: a folder of its own, the input as a file, the function's output as a file, and nothing left."""
+    """For each frame on standard input: a folder of its own, the input and the output as files, and nothing left."""
     requests, replies = sys.stdin.buffer, sys.stdout.buffer
     scratch = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp", f"least-{os.getpid()}")
     received, produced = scratch / "input", scratch / "output"
