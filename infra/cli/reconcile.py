@@ -25,13 +25,17 @@ CREATED = "s3:ObjectCreated:Put"
 
 @dataclass(frozen=True)
 class Waiting:
-    """An object in a mailbox of a service that has left no record of it; `note` is what became of it, where known."""
+    """An object in a mailbox of a service that has left no record of it.
+
+    `job` is its newest job, and `note` that job's state, where the cluster tells.
+    """
 
     service: str
     bucket: str
     key: str
     size: int
     modified: datetime
+    job: str = ""
     note: str = ""
 
 
@@ -75,9 +79,9 @@ def find(there: Target, services: Iterable["Service"], before: datetime) -> Iter
         for mailbox in service.mailboxes:
             prefix = f"{mailbox.folder}/" if mailbox.folder else ""
             for given in without_output(_listed(there, mailbox.bucket, prefix), made, folder):
-                note = _note(there, service.name, mailbox.bucket, given.key) if ours else ""
+                job, note = _newest(there, service.name, mailbox.bucket, given.key) if ours else ("", "")
                 if given.modified <= before and note not in OPEN:
-                    yield Waiting(service.name, mailbox.bucket, given.key, given.size, given.modified, note)
+                    yield Waiting(service.name, mailbox.bucket, given.key, given.size, given.modified, job, note)
 
 
 def keeps_records(service: "Service") -> bool:
@@ -146,21 +150,22 @@ def _listed(there: Target, bucket: str, prefix: str) -> Iterator[Listed]:
                 yield Listed(str(entry.object_name), int(entry.size or 0), entry.last_modified)
 
 
-def _note(there: Target, service: str, bucket: str, key: str) -> str:
-    """The state of the newest job that an embedded cluster has had of an object."""
+def _newest(there: Target, service: str, bucket: str, key: str) -> tuple[str, str]:
+    """The newest job that an embedded cluster has had of an object, and its state; empty where it has had none."""
     found = there.get("/dioscar/v1/jobs", service=service, bucket=bucket, key=key, limit=1).json()["jobs"]
-    return str(found[0]["state"]) if found else ""
+    return (str(found[0]["id"]), str(found[0]["state"])) if found else ("", "")
 
 
 def _queue(there: Target, waiting: list[Waiting]) -> int:
-    """By the embedded cluster's own queue, which keeps the version of each object."""
+    """By the embedded cluster's own queue, but for what has had another job since it was looked at."""
     made = 0
-    groups: dict[tuple[str, str], list[str]] = {}
+    groups: dict[tuple[str, str], list[Waiting]] = {}
     for one in waiting:
-        groups.setdefault((one.service, one.bucket), []).append(one.key)
-    for (service, bucket), keys in groups.items():
-        for start in range(0, len(keys), BATCH):
-            wanted = {"service": service, "bucket": bucket, "keys": keys[start : start + BATCH]}
+        groups.setdefault((one.service, one.bucket), []).append(one)
+    for (service, bucket), of_it in groups.items():
+        for start in range(0, len(of_it), BATCH):
+            newest = {one.key: one.job for one in of_it[start : start + BATCH]}
+            wanted = {"service": service, "bucket": bucket, "newest": newest}
             made += there.post("/dioscar/v1/replay", {"objects": wanted}).json()["replayed"]
     return made
 

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from infra.local import history, jobs
@@ -55,23 +55,25 @@ class Replayer:
         bucket: str,
         prefix: str = "",
         *,
-        keys: Sequence[str] | None = None,
+        newest: Mapping[str, str] | None = None,
         service: str = "",
         missing: bool = False,
     ) -> int:
-        """New jobs for the objects below `prefix` or of these `keys`, of one service or all that listen.
+        """New jobs for the objects below `prefix`, of one service or all that listen.
 
-        With `missing`, only for those that no job has ever had. Returns how many jobs were made. Raises NoSuchBucket.
+        With `missing`, only for those that no job has ever had. With `newest`, for these keys instead, each as long as
+        its newest job is the one named (empty: it has had none): what was heard of since it was looked at has its job.
+        Returns how many jobs were made. Raises NoSuchBucket.
         """
-        if keys is None:
-            keys = list(self._store.keys(bucket, prefix))
-        keys = [key for key in keys if not key.endswith("/")]
+        keys = [
+            key for key in (self._store.keys(bucket, prefix) if newest is None else newest) if not key.endswith("/")
+        ]
         made = 0
         for start in range(0, len(keys), BATCH):
             some = keys[start : start + BATCH]
             made += await self._database.write(
                 lambda connection, some=some: self._queue_some(  # type: ignore[misc]
-                    connection, bucket, some, service, missing=missing
+                    connection, bucket, some, service, newest, missing=missing
                 )
             )
         return made
@@ -115,7 +117,14 @@ class Replayer:
         return revived
 
     def _queue_some(
-        self, connection: sqlite3.Connection, bucket: str, keys: Sequence[str], service: str, *, missing: bool
+        self,
+        connection: sqlite3.Connection,
+        bucket: str,
+        keys: Sequence[str],
+        service: str,
+        newest: Mapping[str, str] | None,
+        *,
+        missing: bool,
     ) -> int:
         made = 0
         for key in keys:
@@ -127,6 +136,13 @@ class Replayer:
                     continue
                 if missing and jobs.is_handled(connection, deployed.name, stored.id):
                     continue
+                if newest is not None and newest[key] != _newest(connection, deployed.name, bucket, key):
+                    continue
                 self._engine.queue(connection, deployed, stored)
                 made += 1
         return made
+
+
+def _newest(connection: sqlite3.Connection, service: str, bucket: str, key: str) -> str:
+    found = history.find(connection, {"service": service, "bucket": bucket, "key": key}, limit=1)
+    return found[0].id if found else ""

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from starlette.requests import Request
@@ -19,7 +20,7 @@ from infra.local.users import policy
 
 KNOWN = {
     "jobs": {"service", "state", "since", "until"},
-    "objects": {"bucket", "prefix", "keys", "service", "missing"},
+    "objects": {"bucket", "prefix", "newest", "service", "missing"},
     "missing": set[str](),
 }
 LATEST_S = 1e12
@@ -49,7 +50,7 @@ class ReplayRoutes:
 
     async def many(self, request: Request) -> Response:
         """`{"jobs": {"service", "state", "since", "until"}}`,
-        `{"objects": {"bucket", "prefix" or "keys", "service", "missing"}}`, or `{"missing": {}}` for every mailbox."""
+        `{"objects": {"bucket", "prefix" or "newest", "service", "missing"}}`, or `{"missing": {}}`: all mailboxes."""
         try:
             kind, options = _read(await request.body())
             count = await self._replay(kind, options)
@@ -68,12 +69,12 @@ class ReplayRoutes:
         if service and self._engine.services.get(service) is None:
             raise NoSuchService(service)
         if kind == "objects":
-            bucket, keys = _text(options, "bucket"), _keys(options)
-            heard = await self._hear(bucket, keys or [])
+            bucket, newest = _text(options, "bucket"), _newest(options)
+            heard = await self._hear(bucket, newest or {})
             return len(heard) + await self._replayer.objects(
                 bucket,
                 _text(options, "prefix", ""),
-                keys=keys and [key for key in keys if key not in heard],
+                newest=newest,
                 service=service,
                 missing=bool(options.get("missing", False)),
             )
@@ -89,7 +90,7 @@ class ReplayRoutes:
             )
         )
 
-    async def _hear(self, bucket: str, keys: list[str]) -> set[str]:
+    async def _hear(self, bucket: str, keys: Iterable[str]) -> set[str]:
         """Of objects in another store: those that had not been heard of, and have their first jobs now."""
         if self._link is None:
             return set()
@@ -119,12 +120,18 @@ def _text(options: dict[str, Any], name: str, default: str | None = None) -> str
     return value
 
 
-def _keys(options: dict[str, Any]) -> list[str] | None:
-    value = options.get("keys")
-    if value is not None and not (isinstance(value, list) and all(isinstance(key, str) for key in value)):
-        raise ValueError("keys: is no list of keys")
-    if value is not None and "prefix" in options:
-        raise ValueError("keys: stands beside a prefix; write one of them")
+def _newest(options: dict[str, Any]) -> dict[str, str] | None:
+    value = options.get("newest")
+    if value is None:
+        return None
+    if not (isinstance(value, dict) and all(isinstance(job, str) for job in value.values())):
+        raise ValueError(
+            "newest: is no object of keys and the newest job of each; write {KEY: JOB}, JOB empty for none"
+        )
+    if "prefix" in options:
+        raise ValueError("newest: stands beside a prefix; write one of them")
+    if not options.get("service"):
+        raise ValueError("newest: is of one service; name it in service")
     return value
 
 

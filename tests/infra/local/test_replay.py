@@ -78,9 +78,12 @@ def test_objects_are_named_for_one_service_of_several(cluster: Cluster):
         cluster.put("replay-one", key, b"x")
     cluster.ended("replay-one", 3)
     cluster.ended("replay-other", 3)
-    wanted = {"bucket": "replay-one", "keys": ["in/a", "in/nothing", "in/"], "service": "replay-other"}
-    assert replay(cluster, {"objects": wanted}).json() == {"replayed": 1}
+    (newest,) = cluster.jobs(service="replay-other", key="in/a")
+    keys = {"in/a": newest["id"], "in/c": "", "in/a.b": "replay-other-of-before", "in/nothing": "", "in/": ""}
+    wanted = {"objects": {"bucket": "replay-one", "newest": keys, "service": "replay-other"}}
+    assert replay(cluster, wanted).json() == {"replayed": 1}
     cluster.ended("replay-other", 4)
+    assert replay(cluster, wanted).json() == {"replayed": 0}, "in/a has a newer job by now"
     assert len(cluster.jobs(service="replay-one")) == 3
     assert len(cluster.jobs(service="replay-other", key="in/a")) == 2
 
@@ -123,8 +126,9 @@ def test_a_job_that_runs_is_not_replayed(cluster: Cluster):
         ({"jobs": {}, "missing": {}}, 400, "the body must be"),
         ({"jobs": {"service": "no-such"}}, 404, 'there is no service "no-such"'),
         ({"objects": {"bucket": "b", "service": "no-such"}}, 404, 'there is no service "no-such"'),
-        ({"objects": {"bucket": "b", "keys": "in/a"}}, 400, "keys: is no list of keys"),
-        ({"objects": {"bucket": "b", "keys": [], "prefix": "in/"}}, 400, "write one of them"),
+        ({"objects": {"bucket": "b", "newest": ["in/a"]}}, 400, "newest: is no object of keys"),
+        ({"objects": {"bucket": "b", "newest": {}, "prefix": "in/"}}, 400, "write one of them"),
+        ({"objects": {"bucket": "b", "newest": {}}}, 400, "newest: is of one service"),
     ],
 )
 def test_a_wrong_request_is_one_sentence(cluster: Cluster, body: dict[str, Any], status: int, words: str):
