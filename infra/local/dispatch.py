@@ -7,9 +7,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from infra.local import jobs
+from infra.local import due
 from infra.local.database import Database
-from infra.local.jobs import Job
+from infra.local.jobs import LATEST_S, Job
 from infra.local.services import Deployed, Services
 from infra.local.slots import Slots
 
@@ -112,7 +112,7 @@ class Dispatcher:
         room = min(self._limit(deployed) + AHEAD - len(before), STORING - (len(taken) - len(before)))
         now = time.time()
         if room > 0:
-            for job in jobs.ready(self._database.read, service, now, limit=room, taken=taken):
+            for job in due.ready(self._database.read, service, now, limit=room, taken=taken):
                 taken.add(job.seq)
                 before.add(job.seq)
                 task = asyncio.ensure_future(self._attempt(deployed, job))
@@ -127,20 +127,20 @@ class Dispatcher:
         timer = self._timers.pop(service, None)
         if timer is not None:
             timer.cancel()
-        due = jobs.next_due(self._database.read, service, now)
-        if due is None:
+        when = due.next_due(self._database.read, service, now)
+        if when is None:
             self._prompt.add(service)
-        elif due - now > jobs.LATEST_S:
+        elif when - now > LATEST_S:
             self._set_back(service, now)
         else:
-            delay = max(0.0, due - now) + 0.001
+            delay = max(0.0, when - now) + 0.001
             self._timers[service] = asyncio.get_running_loop().call_later(delay, self.wake, service)
 
     def _set_back(self, service: str, now: float) -> None:
         """The clock was set back by hours: what waits for its time is not to wait for those too."""
 
         def work(connection: sqlite3.Connection) -> None:
-            jobs.set_back(connection, service, now)
+            due.set_back(connection, service, now)
             self._database.after_commit(lambda: self.wake(service))
 
         writing = asyncio.ensure_future(self._database.write(work))

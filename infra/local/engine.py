@@ -1,7 +1,6 @@
 """The engine: turns events into jobs, jobs into runs, and runs into objects, each step one transaction."""
 
 import asyncio
-import base64
 import contextlib
 import errno
 import json
@@ -12,7 +11,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import fdl
@@ -20,7 +18,7 @@ from events.notifications import build
 from fdl.engine import EXECUTORS
 from infra.local import buckets, history, jobs
 from infra.local.announcing import notification_of
-from infra.local.beneath import open_file
+from infra.local.attempts import Reply, Start, reply, why_failed
 from infra.local.database import Database, DatabaseError
 from infra.local.dispatch import Dispatcher
 from infra.local.executors import Ended, Executor, limits
@@ -35,11 +33,10 @@ from infra.local.objects import PUT, ObjectStore, Origin, StoredObject
 from infra.local.services import Deployed, NoSuchService, Services, exists
 from infra.local.staging import Stager
 from infra.local.tracing import Attempt, Tracing
-from infra.local.workspace import ATTEMPT, MARK, SMALL, Scratch, Workspace, checkpoint_path, forget_checkpoints
+from infra.local.workspace import MARK, SMALL, Scratch, Workspace, checkpoint_path, forget_checkpoints
 from layers.runtime import wire
 from layers.runtime.contract import Exit, InputError
 from layers.runtime.incoming import Payload, StorageEvent, interpret
-from layers.runtime.supervisor import encode_reply
 
 DRAIN_S = 10.0
 CALLS = 8
@@ -47,26 +44,14 @@ CALLS = 8
 CALL_S = 300.0
 """How long a synchronous call may take without `dioscar/timeout`: OSCAR's own limit."""
 RECORD_S = 2.0
-TOLD_S = 0.05
-"""How long an attempt may run before the job's row says so."""
 LARGE_BODY = 1 << 20
 LEAST_ROOM = 16 << 20
 """Bytes that must be free on the disk for a failure to be the run's own."""
-TAIL = 4000
-"""Bytes of a log's end in which its last lines are looked for."""
 PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 """What is the machine's trouble and not the job's: such an attempt is not counted."""
 
 
 log = logging.getLogger("dioscar.jobs")
-
-
-@dataclass(frozen=True)
-class Reply:
-    """The answer to a synchronous call: the reply's bytes, or how it failed."""
-
-    ended: Ended
-    body: bytes
 
 
 class Engine:
@@ -173,8 +158,8 @@ class Engine:
                 size = staged.size() if left else wire.TRAVELS
                 self._scratch.learn(deployed.name, size if ended.code == Exit.DONE else None)
                 if left:
-                    return await asyncio.to_thread(_reply, deployed.name, ended, staged)
-                return _reply(deployed.name, ended, staged)
+                    return await asyncio.to_thread(reply, deployed.name, ended, staged)
+                return reply(deployed.name, ended, staged)
             finally:
                 if left:
                     await workspace.remove()
@@ -278,7 +263,7 @@ class Engine:
         workspace: Workspace | None = None
         ended: Ended | None = None
         began = time.time()
-        start = _Start(lambda when: self._write_later(lambda connection: jobs.start(connection, job, when)))
+        start = Start(lambda when: self._write_later(lambda connection: jobs.start(connection, job, when)))
         try:
             stored = self.store.by_id(job.object) if job.object is not None else None
             size = stored.size if stored else 0
@@ -300,7 +285,7 @@ class Engine:
                     staged.mark_attempt(job.attempt + 1)
                 with self._span(job, stored) as span:
                     ended = await executor.run(deployed, staged, timeout_s=deployed.settings.timeout_s)
-                    span.ended(ended, "" if ended.code == Exit.DONE else _reason(ended, workspace))
+                    span.ended(ended, "" if ended.code == Exit.DONE else why_failed(ended, workspace))
             if ended.code == Exit.DONE:
                 self._scratch.time(deployed.name, None if ended.files is None else time.time() - began)
                 produced = await self._finisher.succeed(deployed, job, staged, ended, span.metadata, start.untold())
@@ -309,7 +294,7 @@ class Engine:
                     await self.forget_checkpoints([job.id])
                 self.metrics.ended(job.service, State.SUCCEEDED, time.time() - began)
             else:
-                reason = _reason(ended, workspace)
+                reason = why_failed(ended, workspace)
                 counted = ended.code == Exit.BAD_INPUT or has_room(self._data)
                 if not counted:
                     reason = f"{reason} (the disk is full; it runs again, uncounted, until there is room)"
@@ -337,7 +322,7 @@ class Engine:
         """The trace of an attempt, or nothing where nobody asks for traces."""
         return self._tracing.attempt(job, stored) if self._tracing else nullcontext(Attempt())
 
-    async def _failed(self, job: Job, ended: Ended, reason: str, start: "_Start", *, counted: bool = True) -> None:
+    async def _failed(self, job: Job, ended: Ended, reason: str, start: Start, *, counted: bool = True) -> None:
         """Record how an attempt failed; where that cannot be written, wait until it can: the run is not repeated."""
         self._scratch.learn(job.service, None)
         self._scratch.time(job.service, None)
@@ -372,34 +357,6 @@ class Engine:
         return self._warm if ours and chosen != "process" else self._process
 
 
-class _Start:
-    """When an attempt began. That is recorded while it runs; with its end, where that comes at once.
-
-    Nobody has time to see a state of a hundredth of a second, and recording it costs as much as the end does.
-    """
-
-    def __init__(self, tell: Callable[[float], None]) -> None:
-        self._tell = tell
-        self._timer: asyncio.TimerHandle | None = None
-        self._begun = self._told = False
-        self.began = time.time()
-
-    def begin(self, now: float) -> None:
-        """The attempt begins."""
-        self.began, self._begun = now, True
-        self._timer = asyncio.get_running_loop().call_later(TOLD_S, self._due)
-
-    def untold(self) -> float | None:
-        """When it began, if that has not been recorded; from now on that is the caller's."""
-        if self._timer is not None:
-            self._timer.cancel()
-        return self.began if self._begun and not self._told else None
-
-    def _due(self) -> None:
-        self._told = True
-        self._tell(self.began)
-
-
 async def understand(body: bytes) -> StorageEvent | Payload:
     """What a body is, decoded off the event loop where it is large. Raises InputError where it is neither."""
     return await asyncio.to_thread(interpret, body) if len(body) > LARGE_BODY else interpret(body)
@@ -409,42 +366,6 @@ def has_room(data: Path) -> bool:
     """Whether the disk has room for a run: one that fails on a full disk is not to blame."""
     free = os.statvfs(data)
     return free.f_bavail * free.f_frsize >= LEAST_ROOM
-
-
-def _reason(ended: Ended, workspace: Workspace) -> str:
-    """Why an attempt failed: what the runtime said, else the last thing that the script printed."""
-    if ended.message:
-        return f"{ended.error}: {ended.message}" if ended.error else ended.message
-    status = f"signal {-ended.code}" if ended.code < 0 else f"status {ended.code}"
-    last = _last_line(workspace.log)
-    return f"the script ended with {status}" + (f": {last}" if last else "")
-
-
-def _last_line(log: Path) -> str:
-    lines = _tail(log).strip().splitlines()
-    return lines[-1][:500] if lines and not lines[-1].startswith(ATTEMPT) else ""
-
-
-def _tail(log: Path) -> str:
-    with contextlib.suppress(OSError), os.fdopen(open_file(log), "rb") as stream:
-        stream.seek(max(0, os.fstat(stream.fileno()).st_size - TAIL))
-        return stream.read().decode(errors="replace")
-    return ""
-
-
-def _reply(service: str, ended: Ended, workspace: Workspace) -> Reply:
-    """The answer to a call; what a failed one printed is nowhere but in the cluster's log."""
-    if ended.code != Exit.DONE:
-        if not ended.message:
-            ended = replace(ended, error="ScriptError", message=_reason(ended, workspace))
-        if ended.code != Exit.BAD_INPUT:
-            printed = (ended.printed or _tail(workspace.log)).rstrip()
-            log.warning("a call of %s failed: %s: %s\n%s", service, ended.error, ended.message, printed)
-        return Reply(ended, b"")
-    if ended.files is not None:
-        return Reply(ended, base64.b64encode(next(iter(ended.files.values()), b"")))
-    files = workspace.files()
-    return Reply(ended, encode_reply(workspace.produced, files) if files else workspace.log.read_bytes())
 
 
 def kill_left_behind(data: Path) -> int:

@@ -14,7 +14,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from infra.local.api.authentication import Callers, refused
 from infra.local.api.replies import empty, json_reply
-from infra.local.engine import Engine, Reply
+from infra.local.attempts import Reply
+from infra.local.engine import Engine
 from infra.local.executors import Ended
 from infra.local.executors.process import TIMED_OUT
 from infra.local.services import NoSuchService
