@@ -96,7 +96,7 @@ def test_an_upload_is_whole_or_absent(scripts: Path, tmp_path: Path, step: str):
 @pytest.mark.parametrize("step", JOBS)
 def test_a_job_leaves_what_it_leaves_once(scripts: Path, tmp_path: Path, step: str):
     where, times = JOBS[step]
-    at_once = {"FAULT_SET": "infra.local.engine:TOLD_S=0"} if "start" in step else {}
+    at_once = {"FAULT_SET": "infra.local.attempts:TOLD_S=0"} if "start" in step else {}
     with broken(tmp_path / "data", step=where, template=scripts, **at_once) as cluster:
         cluster.arm()
         assert cluster.acknowledged("PUT", "/first/in/a", LARGE)
