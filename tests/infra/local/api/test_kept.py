@@ -28,7 +28,8 @@ def test_settings_outlive_a_kill(tmp_path: Path):
         cluster.start()
         assert cluster.get("/system/config")["allowed_image_repositories"] == ["ghcr.io/dioscar"]
         refused = cluster.http.post(
-            cluster.url("/system/services"), data=dumps({"name": "other", "image": "registry.example.org/x", "script": "true"})
+            cluster.url("/system/services"),
+            data=dumps({"name": "other", "image": "registry.example.org/x", "script": "true"}),
         )
         assert refused.status_code == 500
         assert refused.text.startswith("Error creating the service: image registry.example.org/x is not allowed")
