@@ -84,7 +84,7 @@ class Batch(Protocol):
         ...
 
     async def query(self, ids: Collection[str]) -> dict[str, BatchJob]:
-        """The jobs of these ids in one question; one that is left out is not known any more. Raises BatchUnavailable."""
+        """The jobs of these ids in one question; one left out is not known any more. Raises BatchUnavailable."""
         ...
 
     async def cancel(self, job: str) -> None:
