@@ -5,6 +5,7 @@ It is what a function's runtime starts with, so it imports in milliseconds; whoe
 
 import contextlib
 import http.client
+import io
 import select
 import socket
 import time
@@ -17,12 +18,12 @@ from typing import IO, TYPE_CHECKING, TypeVar
 from urllib.parse import unquote_plus, urlsplit
 
 from layers.objects import sigv4
-from layers.objects.errors import AccessRefused, NoSuchObject, ObjectError, StoreUnavailable
+from layers.objects.errors import AccessRefused, NoSuchObject, ObjectError, ObjectExists, StoreUnavailable
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-__all__ = ["AccessRefused", "NoSuchObject", "ObjectError", "ObjectInfo", "S3Client", "StoreUnavailable"]
+__all__ = ["AccessRefused", "NoSuchObject", "ObjectError", "ObjectExists", "ObjectInfo", "S3Client", "StoreUnavailable"]
 
 T = TypeVar("T")
 
@@ -88,29 +89,50 @@ class S3Client:
 
         return self._call("GET", bucket, key, save)
 
+    def read(self, bucket: str, key: str, limit: int = BLOCK) -> bytes:
+        """The bytes of a small object. Raises ObjectError where it has more than `limit`."""
+
+        def content(response: http.client.HTTPResponse) -> bytes:
+            size = int(response.getheader("content-length") or 0)
+            if size > limit:
+                raise ObjectError(f"{bucket}/{key}: has {size} bytes, more than {limit}")
+            data = response.read()
+            if len(data) != size:
+                raise http.client.IncompleteRead(data, size - len(data))
+            return data
+
+        return self._call("GET", bucket, key, content)
+
     def put(
         self,
         bucket: str,
         key: str,
-        source: Path,
+        source: Path | bytes,
         *,
         content_type: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        if_absent: bool = False,
     ) -> ObjectInfo:
-        """Store the file `source`; metadata names and values are ASCII (quote what is not)."""
+        """Store the file `source`, or these bytes; metadata names and values are ASCII (quote what is not).
+
+        With `if_absent`, raises ObjectExists where the key has an object already, and changes nothing; a store that
+        does not know the condition ignores it, or refuses the request.
+        """
         metadata = metadata or {}
         for name, value in metadata.items():
             if not (name.isascii() and value.isascii() and value.isprintable()):
                 raise ObjectError(f'{bucket}/{key}: metadata "{name}" is not printable ASCII; percent-encode it')
         headers = {f"{META}{name}": value for name, value in metadata.items()}
         headers["content-type"] = content_type or "application/octet-stream"
+        if if_absent:
+            headers["if-none-match"] = "*"
 
         def stored(response: http.client.HTTPResponse) -> ObjectInfo:
             response.read()
             info = _info(bucket, key, response)
             return ObjectInfo(bucket, key, size, info.etag, info.modified, dict(metadata), headers["content-type"])
 
-        with source.open("rb") as file:
+        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
             payload = file_digest(file, "sha256").hexdigest()
             size = file.tell()
             return self._call("PUT", bucket, key, stored, headers=headers, body=file, size=size, payload=payload)
@@ -281,6 +303,8 @@ def _error(endpoint: str, bucket: str, key: str, refusal: _Refused) -> ObjectErr
         family = NoSuchObject
     elif refusal.status in (401, 403):
         family = AccessRefused
+    elif refusal.code in ("PreconditionFailed", "ConditionalRequestConflict"):
+        family = ObjectExists
     elif refusal.status >= 500:
         family = StoreUnavailable
     name = f"{bucket}/{key}" if key else f"bucket {bucket}"

@@ -20,3 +20,7 @@ class AccessRefused(ObjectError):  # noqa: N818 - an answer, said plainly
 
 class StoreUnavailable(ObjectError):  # noqa: N818 - a state of the other side
     """The store did not answer, or not to the end, however often it was asked; worth another attempt later."""
+
+
+class ObjectExists(ObjectError):  # noqa: N818 - a state of the other side
+    """What was to be stored only where nothing was yet: something is there."""
