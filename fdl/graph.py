@@ -130,9 +130,8 @@ def _edges(service: Service, document: Document) -> Iterator[Edge]:
 
 
 def _ways_out(service: Service, document: Document) -> Iterator[tuple[str, str, bool]]:
-    for output in service.output:
-        if output.provider_type == "minio":
-            yield output.path, _pattern(output), False
+    for output in service.own_outputs:
+        yield output.path, _pattern(output), False
     try:
         rules = parse_forward(service.environment.variables.get(VARIABLE, ""))
     except ValueError as error:

@@ -195,8 +195,7 @@ class Service(Part):
     def _stores_are_defined(self) -> "Service":
         for side, entries in (("input", self.input), ("output", self.output)):
             for index, entry in enumerate(entries):
-                own = (entry.provider_type, entry.provider_id) == ("minio", "default")
-                if not own and not (self.storage_providers and self.storage_providers.defines(entry)):
+                if not entry.is_own and not (self.storage_providers and self.storage_providers.defines(entry)):
                     raise PlacedError(
                         f".{side}[{index}].storage_provider",
                         f'the StorageProvider "{entry.provider_type}.{entry.provider_id}" is not '
@@ -207,7 +206,17 @@ class Service(Part):
     @property
     def mailboxes(self) -> list[StorageIO]:
         """The inputs in the cluster's own object store: an object that arrives there triggers the service."""
-        return [entry for entry in self.input if entry.provider_type == "minio"]
+        return [entry for entry in self.input if entry.is_own]
+
+    @property
+    def own_outputs(self) -> list[StorageIO]:
+        """The outputs in the cluster's own object store."""
+        return [entry for entry in self.output if entry.is_own]
+
+    @property
+    def own_buckets(self) -> set[str]:
+        """The buckets in the cluster's own object store that inputs and outputs name."""
+        return {entry.bucket for entry in (*self.mailboxes, *self.own_outputs)}
 
     @property
     def engine(self) -> EngineSettings:

@@ -78,7 +78,7 @@ def _prefixed(service: Service, prefix: str, renamed: set[str], file: str) -> Se
         return f"{prefix}-{name}" if name in renamed else name
 
     def io(entry: StorageIO) -> StorageIO:
-        if entry.provider_type != "minio":
+        if not entry.is_own:
             return entry
         return entry.model_copy(update={"path": f"{bucket(entry.bucket)}/{entry.folder}"})
 

@@ -116,6 +116,11 @@ class StorageIO(Part):
         return self.storage_provider.partition(".")[2] or "default"
 
     @property
+    def is_own(self) -> bool:
+        """Whether that is the cluster's own object store, `minio.default`; a service describes all others itself."""
+        return (self.provider_type, self.provider_id) == ("minio", "default")
+
+    @property
     def bucket(self) -> str:
         """The first segment of the path."""
         return self.path.partition("/")[0]

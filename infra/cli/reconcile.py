@@ -136,9 +136,7 @@ def _records_go_to(service: "Service") -> "list[Output]":
     if "DIOSCAR_FUNCTION" not in variables:
         return []
     outputs = [
-        Output(entry.bucket, entry.folder, tuple(entry.prefix), tuple(entry.suffix))
-        for entry in service.output
-        if entry.provider_type == "minio"
+        Output(entry.bucket, entry.folder, tuple(entry.prefix), tuple(entry.suffix)) for entry in service.own_outputs
     ]
     return [output for output in outputs if output.takes("_runs/a/b.json")]
 

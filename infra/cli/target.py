@@ -134,7 +134,7 @@ class Target:
             Mailbox(str(service["name"]), *split_path(entry["path"]))
             for service in self.services()
             for entry in service.get("input") or []
-            if str(entry.get("storage_provider") or "minio").partition(".")[0] == "minio"
+            if str(entry.get("storage_provider") or "minio").lower() in ("minio", "minio.default")
         ]
 
     def _ask(self, method: str, path: str, patience_s: float | None, **options: Any) -> "requests.Response":

@@ -159,6 +159,5 @@ class Finisher:
                 tuple(entry.prefix),
                 tuple(entry.suffix),
             )
-            for entry in service.output
-            if entry.provider_type == "minio" and entry.provider_id == "default"
+            for entry in service.own_outputs
         ]

@@ -71,7 +71,7 @@ async def fetch(deployed: Deployed, found: Notification, target: Path) -> None:
 
 async def send(deployed: Deployed, files: list[str], workspace: Workspace, carried: Mapping[str, bytes] | None) -> None:
     """Upload what the outputs outside the cluster's own store take. Raises InputError or StoreFailed."""
-    if all(entry.provider_type == "minio" and entry.provider_id == "default" for entry in deployed.service.output):
+    if all(entry.is_own for entry in deployed.service.output):
         return
     try:
         await asyncio.to_thread(_send, config_of(deployed), providers_of(deployed), files, workspace, carried)

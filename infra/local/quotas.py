@@ -87,8 +87,7 @@ class Quotas:
             )
 
     def _check_service(self, connection: sqlite3.Connection, service: Service, owner: str) -> None:
-        entries = (entry for entry in (*service.input, *service.output) if entry.provider_type == "minio")
-        self.check_buckets(connection, owner, {entry.bucket for entry in entries})
+        self.check_buckets(connection, owner, service.own_buckets)
 
     def _check_volume(self, connection: sqlite3.Connection, volume: Volume) -> None:
         if volume.owner == ADMIN:

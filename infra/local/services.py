@@ -195,12 +195,12 @@ class Services:
 
         A bucket that the service was the first to name is visible to those who may see the service.
         """
-        for entry in [*service.mailboxes, *(e for e in service.output if e.provider_type == "minio")]:
-            self._check_bucket(buckets.get(connection, entry.bucket), owner)
-            self._store.create_bucket(connection, entry.bucket, owner=owner, service=service.name, exist_ok=True)
-            made = buckets.get(connection, entry.bucket)
+        for bucket in sorted(service.own_buckets):
+            self._check_bucket(buckets.get(connection, bucket), owner)
+            self._store.create_bucket(connection, bucket, owner=owner, service=service.name, exist_ok=True)
+            made = buckets.get(connection, bucket)
             if made is not None and made.service == service.name and made.owner == owner:
-                buckets.share(connection, entry.bucket, service.visibility, service.allowed_users)
+                buckets.share(connection, bucket, service.visibility, service.allowed_users)
         for private in private_buckets(service, owner):
             self._open_private(connection, private, service.name, owner)
         arn = self.arn(service.name)
@@ -241,8 +241,7 @@ class Services:
             others = [n for n in self._store.notifications_in(connection, bucket) if n.arn != arn]
             self._store.set_notifications(connection, bucket, others)
         if remove:
-            outputs = {e.bucket for e in service.output if e.provider_type == "minio"}
-            for bucket in {*outputs, *(bucket for bucket, _ in listened)}:
+            for bucket in {*service.own_buckets, *(bucket for bucket, _ in listened)}:
                 self._store.delete_bucket_if_empty(connection, bucket, service=service.name)
 
 

@@ -38,6 +38,13 @@ def test_an_output_that_is_an_input_is_an_edge(document: Make) -> None:
     ]
 
 
+def test_an_output_in_another_minio_is_no_edge(document: Make) -> None:
+    output = [{"storage_provider": "minio.far", "path": "two/in"}]
+    far = {"minio": {"far": {"endpoint": "http://far.example", "access_key": "a", "secret_key": "b"}}}
+    one = {**service("one", output=output), "storage_providers": far}
+    assert draw(document(one, service("two"))).edges == ()
+
+
 def test_folders_are_compared_whole(document: Make) -> None:
     graph = draw(document(chained("one", "* -> two/inner; * -> two/in/deeper"), service("two")))
     assert [edge.target for edge in graph.edges] == [None, "two"]

@@ -208,6 +208,13 @@ def _read(body: bytes) -> Service:
         )
     if len(service.input) + len(service.output) > MOST_STORES:
         raise FdlError(f"has with output more than {MOST_STORES} entries; make several services of it", field="input")
+    for index, entry in enumerate(service.input):
+        if entry.provider_type == "minio" and not entry.is_own:
+            raise FdlError(
+                f"the provided MinIO server {entry.storage_provider} is not the configured in OSCAR, whose events are "
+                'the only ones that come here; write "minio.default"',
+                field=f"input[{index}].storage_provider",
+            )
     if len(dumps(service.model_copy(update={"script": ""}).to_json())) > LARGEST_SCRIPT:
         raise FdlError(f"the service without its script is larger than {LARGEST_SCRIPT >> 20} MiB; shorten it")
     try:

@@ -101,7 +101,7 @@ class Reconciler:
 
     async def _prepare(self, service: Service) -> None:
         """Before a service is deployed: its buckets."""
-        await self._remote.make_buckets(_buckets(service))
+        await self._remote.make_buckets(service.own_buckets)
 
     async def _go_round(self) -> None:
         while True:
@@ -139,7 +139,7 @@ class Reconciler:
         refusal = None
         for deployed in self._services.all():
             try:
-                await self._remote.make_buckets(_buckets(deployed.service))
+                await self._remote.make_buckets(deployed.service.own_buckets)
             except StoreUnavailable:
                 raise
             except ObjectError as error:
@@ -208,7 +208,3 @@ class Reconciler:
 def _mailboxes_of(deployed: Deployed) -> Iterable[Mailbox]:
     for entry in deployed.service.mailboxes:
         yield Mailbox(deployed.name, entry.bucket, f"{entry.folder}/" if entry.folder else "")
-
-
-def _buckets(service: Service) -> set[str]:
-    return {entry.bucket for entry in (*service.input, *service.output) if entry.provider_type == "minio"}

@@ -213,6 +213,22 @@ def test_a_service_reaches_only_what_its_owner_may(cluster: Cluster, alice: Pers
     assert len(cluster.jobs(service="bob-secret")) == before
 
 
+def test_a_bucket_of_another_minio_is_not_of_the_user_s_quota(
+    cluster: Cluster, issuer: TestIssuer, alice: Person
+) -> None:
+    carol = Person(cluster, issuer, "carol-with-one-bucket@example.org")
+    try:
+        quota = cluster.url(f"/system/quotas/user/{carol.uid}")
+        assert cluster.http.put(quota, json={"minio": {"buckets": "1"}}).ok
+        far = {"minio": {"far": {"endpoint": "https://far.example", "access_key": "a", "secret_key": "b"}}}
+        there = [{"storage_provider": "minio.far", "path": "carol-far/out"}]
+        carol.deploy("carol-far-away", output=there, storage_providers=far)
+        here = [{"storage_provider": "minio.default", "path": "carol-near/out"}]
+        assert "MinIO bucket quota exceeded" in carol.deploy("carol-near-by", 403, input=[], output=[*here, *here])
+    finally:
+        carol.close()
+
+
 def test_a_service_loses_what_is_no_longer_shared(alice: Person, bob: Person) -> None:
     assert bob.ask("POST", "/system/buckets", json={"bucket_name": "bob-shares", "visibility": "public"}).ok
     shared = [{"storage_provider": "minio.default", "path": "bob-shares/in"}]
