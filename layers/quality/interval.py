@@ -1,7 +1,8 @@
 """Bootstrap confidence intervals of a metric, and of its paired difference between two models.
 
 Rows are drawn with replacement; of a difference both models get the same rows, so what makes a sample hard for both
-cancels. The bootstrap is scipy's; see Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 13 and 14.
+cancels. The bootstrap is scipy's; see
+Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 13 and 14.
 """
 
 import warnings

@@ -1,7 +1,9 @@
 """`FORWARD`: which outputs go on to another service's mailbox.
 
 One line in the FDL, `glob -> bucket/folder; glob -> bucket/folder`. A glob is matched against the output's path below
-`out/` (`*` crosses folders); the forwarded object is `folder/<that path>`.
+`out/` (`*` crosses folders); the forwarded object is `folder/<that path>`. A glob that begins with `**/` matches at any
+depth, and the folders before the rest of it are left out: what goes to a place with a layout of its own, such as the
+registry of models, stands there in the same way whichever folder the input lay in.
 """
 
 import fnmatch
@@ -13,6 +15,7 @@ from layers.runtime.contract import InputError
 MAX_HOPS = 32
 PRODUCER, INPUT, HOPS = "dioscar-producer", "dioscar-input", "dioscar-hops"
 RECORDS = "_runs"
+ANYWHERE = "**/"
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,27 @@ def forwards(rules: Iterable[Rule], paths: Iterable[str]) -> Iterator[Forward]:
     paths = list(paths)
     for rule in rules:
         for path in paths:
-            if fnmatch.fnmatchcase(path, rule.pattern) and not path.startswith(f"{RECORDS}/"):
-                yield Forward(path, rule.bucket, f"{rule.folder}/{path}")
+            kept = None if path.startswith(f"{RECORDS}/") else _matched(rule.pattern, path)
+            if kept is not None:
+                yield Forward(path, rule.bucket, f"{rule.folder}/{kept}")
+
+
+def _matched(pattern: str, path: str) -> str | None:
+    """What of a path a glob takes along, None where it does not match.
+
+    >>> _matched("x/*", "a/x/y.h5"), _matched("*", "a/x/y.h5"), _matched("**/x/*", "a/x/y.h5")
+    (None, 'a/x/y.h5', 'x/y.h5')
+    """
+    if not pattern.startswith(ANYWHERE):
+        return path if fnmatch.fnmatchcase(path, pattern) else None
+    rest = path
+    found = None
+    while True:  # the shortest that matches: folders of the input may have the same names
+        if fnmatch.fnmatchcase(rest, pattern.removeprefix(ANYWHERE)):
+            found = rest
+        _, slash, rest = rest.partition("/")
+        if not slash:
+            return found
 
 
 def next_hop(metadata: dict[str, str], service: str, bucket: str, key: str) -> dict[str, str]:

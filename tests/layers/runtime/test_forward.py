@@ -30,7 +30,18 @@ def test_a_glob_crosses_folders_and_folders_are_kept():
 
 
 def test_records_are_never_forwarded():
-    assert list(forwards(parse_forward("* -> a/in"), ["_runs/a/b.json"])) == []
+    assert list(forwards(parse_forward("* -> a/in; **/* -> a/in; **/_runs/* -> a/in"), ["_runs/a/b.json"])) == []
+
+
+@pytest.mark.parametrize("folder", ["", "night/", "a/b/", "versions/", "versions/1/"])
+def test_folders_of_the_input_are_left_out_where_the_glob_says_so(folder: str):
+    (found,) = forwards(parse_forward("**/versions/*/model.onnx -> models/pulsar"), [f"{folder}versions/2/model.onnx"])
+    assert found == Forward(f"{folder}versions/2/model.onnx", "models", "pulsar/versions/2/model.onnx")
+
+
+def test_a_glob_for_any_depth_matches_whole_names_only():
+    paths = ["myversions/2/model.onnx", "versions/2/other.onnx", "versions"]
+    assert list(forwards(parse_forward("**/versions/*/model.onnx -> models/pulsar"), paths)) == []
 
 
 def test_one_file_may_go_to_several_mailboxes():
