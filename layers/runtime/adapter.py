@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layers.runtime import inputs
+from layers.runtime.checkpoints import Copy, Kept
 from layers.runtime.contract import Exit, Input, InputError
 from layers.runtime.execution import ERROR_FILE, Outcome, execute
 from layers.runtime.forward import Forward
 from layers.runtime.function import sha256_of
-from layers.runtime.invocation import from_environment, is_reply
+from layers.runtime.invocation import Invocation, from_environment, is_reply
 
 if TYPE_CHECKING:  # the S3 client is imported where it is used: an embedded run needs none
     from layers.objects.client import S3Client
@@ -36,7 +37,14 @@ def run_from_environment(
         if is_reply(environ) and "TMP_OUTPUT_DIR" in environ:
             Path(environ["TMP_OUTPUT_DIR"], ERROR_FILE).write_text(json.dumps(outcome.as_error()), encoding="utf-8")
         return outcome
-    return execute(invocation, stage=door.stage, send=send, stopping=stopping, content=content)
+    return execute(
+        invocation,
+        stage=door.stage,
+        send=send,
+        copy=lambda run_key: door.copy(invocation, run_key),
+        stopping=stopping,
+        content=content,
+    )
 
 
 def outcome_as_json(outcome: Outcome) -> dict[str, Any]:
@@ -69,7 +77,18 @@ class _Door:
     def send(self, forward: Forward, path: Path, metadata: dict[str, str]) -> None:
         self.client().put(forward.bucket, forward.key, path, metadata=metadata)
 
-    def stage(self, source: Path, kept: Path) -> list[Input]:
+    def copy(self, invocation: Invocation, run_key: str) -> Copy | None:
+        """Where a checkpoint is kept, of a job that has neither an engine nor a folder that survives it."""
+        if self._environ.get("DIOSCAR_ENGINE") or self._environ.get("DIOSCAR_CHECKPOINT") or invocation.reply:
+            return None
+        from layers.runtime import storage
+
+        config = storage.read_config(self._environ)
+        provider, bucket = config.mailbox(invocation.bucket)
+        client = storage.client(config, provider=provider) if bucket else None
+        return Copy(client, bucket, run_key) if client else None
+
+    def stage(self, source: Path, kept: Kept) -> list[Input]:
         if "DIOSCAR_INPUTS" in self._environ:
             return inputs.read_manifest(Path(self._environ["DIOSCAR_INPUTS"]))
         if self._content is None:
@@ -81,18 +100,19 @@ class _Door:
         return _download(references, self.client(), kept)
 
 
-def _download(references: list[inputs.Reference | inputs.Select], client: "S3Client", kept: Path) -> list[Input]:
+def _download(references: list[inputs.Reference | inputs.Select], client: "S3Client", kept: Kept) -> list[Input]:
     """Fetch the inputs; what a `select` found on the first attempt is what every attempt gets."""
     from layers.objects.errors import NoSuchObject
 
-    pins = kept / "inputs.json"
-    if pins.is_file():
-        pinned = [inputs.Reference(**entry) for entry in json.loads(pins.read_text(encoding="utf-8"))]
+    folder = kept.open()
+    text = kept.pinned()
+    if text is not None:
+        pinned = [inputs.Reference(**entry) for entry in json.loads(text)]
     else:
         pinned = inputs.resolve(references, lambda bucket, prefix: (found.key for found in client.list(bucket, prefix)))
     staged = []
     for index, reference in enumerate(pinned):
-        path = kept / "inputs" / str(index) / Path(reference.key).name
+        path = folder / "inputs" / str(index) / Path(reference.key).name
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             client.get(reference.bucket, reference.key, path)
@@ -101,6 +121,5 @@ def _download(references: list[inputs.Reference | inputs.Select], client: "S3Cli
         digest = sha256_of(path)
         inputs.check(reference, digest)
         staged.append(Input(reference.bucket, reference.key, digest, path))
-    pins.parent.mkdir(parents=True, exist_ok=True)
-    pins.write_text(json.dumps([{"bucket": i.bucket, "key": i.key, "sha256": i.sha256} for i in staged]))
+    kept.pin(json.dumps([{"bucket": i.bucket, "key": i.key, "sha256": i.sha256} for i in staged]))
     return staged

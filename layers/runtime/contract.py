@@ -46,7 +46,13 @@ class Job(Protocol):
 
     @property
     def checkpoint(self) -> Path:
-        """A folder that survives attempts of the same run key; empty on the first one."""
+        """A folder that survives attempts of the same run key, as it was at the last `keep`; empty on the first one."""
+
+    def keep(self) -> None:
+        """What stands in `checkpoint` now survives this attempt, however it ends: call it after every save.
+
+        Costs nothing where the folder itself survives; else it goes to object storage. `Checkpointed` does it, too.
+        """
 
     @property
     def stopping(self) -> bool:

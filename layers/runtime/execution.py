@@ -20,6 +20,7 @@ from typing import Any
 
 from layers.runtime import function as functions
 from layers.runtime import parameters
+from layers.runtime.checkpoints import Copy, Kept
 from layers.runtime.contract import Checkpointed, Exit, Input, InputError
 from layers.runtime.forward import RECORDS, Forward, Rule, forwards, next_hop, parse_forward
 from layers.runtime.invocation import Invocation
@@ -30,8 +31,9 @@ RECORD_VERSION = 1
 MOST_FILES = 10_000
 """Files of a run that an engine stores: each is a row, and all rows are one transaction, for which everybody waits."""
 ERROR_FILE = "error.json"
-Stage = Callable[[Path, Path], list[Input]]
+Stage = Callable[[Path, Kept], list[Input]]
 Send = Callable[[Forward, Path, dict[str, str]], None]
+FindCopy = Callable[[str], Copy | None]
 
 
 @dataclass(frozen=True)
@@ -69,21 +71,23 @@ def execute(
     *,
     stage: Stage,
     send: Send | None = None,
+    copy: FindCopy = lambda run_key: None,
     stopping: threading.Event | None = None,
     content: bytes | None = None,
 ) -> Outcome:
     """Run `invocation` and report how it ended; never raises for what the function or its input did.
 
-    `stage(source, folder)` puts the objects that a request names into `folder`; `send` emits a forward (None: the
-    engine emits them after the run). On success the outputs stand in `invocation.destination`; in any other case
-    nothing does, except `error.json` for a synchronous call.
+    `stage(source, kept)` puts the objects that a request names into `kept`; `send` emits a forward (None: the engine
+    emits them after the run); `copy` says where the checkpoint of a run key is kept whose folder does not survive. On
+    success the outputs stand in `invocation.destination`; in any other case nothing does, except `error.json` for a
+    synchronous call.
 
     With `content`, the bytes of the source, the run travels: where all outputs have their `data`, the caller takes them
     from there, and the record of the run has no file.
     """
     began = time.time()
     try:
-        outcome = _run(invocation, stage, send, stopping or threading.Event(), began, content is not None)
+        outcome = _run(invocation, stage, send, copy, stopping or threading.Event(), began, content is not None)
     except InputError as error:
         outcome = Outcome(Exit.BAD_INPUT, "InputError", _sentence(error))
     except Checkpointed as error:
@@ -139,6 +143,7 @@ def _run(
     invocation: Invocation,
     stage: Stage,
     send: Send | None,
+    copy: FindCopy,
     stopping: threading.Event,
     began: float,
     travels: bool,
@@ -146,8 +151,8 @@ def _run(
     plan = _plan(invocation)
     run_key = plan.run_key
     root = Path(invocation.environ.get("DIOSCAR_CHECKPOINT") or Path(tempfile.gettempdir()) / "dioscar-checkpoints")
-    kept = root / run_key
-    with _workplace(invocation) as made:
+    kept = Kept(root / run_key, lambda: copy(run_key), rank=invocation.rank, ranks=invocation.ranks)
+    with contextlib.closing(kept), _workplace(invocation) as made:
         source = _named_source(invocation, made)
         job = RunningJob(
             staged=stage(source, kept),
@@ -156,6 +161,7 @@ def _run(
             stop=stopping,
             seed=int(invocation.sha256[:16], 16),
             progress_file=invocation.environ.get("DIOSCAR_PROGRESS", ""),
+            quiet=invocation.rank > 0,
         )
         if invocation.reply and job.inputs:
             where = f"POST it to /job/{invocation.service}"
@@ -165,7 +171,13 @@ def _run(
             folder = made / invocation.folder
             folder.mkdir(parents=True, exist_ok=True)
         arguments = (source, folder, plan.settings, job)
-        plan.function.run(*(arguments if plan.function.takes_job else arguments[:3]))
+        try:
+            plan.function.run(*(arguments if plan.function.takes_job else arguments[:3]))
+        except Checkpointed:
+            kept.keep_now()
+            raise
+        if invocation.rank:
+            return Outcome(Exit.DONE, run_key=run_key)  # rank 0 has the outputs
         outputs = _outputs(made, MOST_FILES if invocation.environ.get("DIOSCAR_ENGINE") else None)
         emitted = tuple(forwards(plan.rules, [output.path for output in outputs]))
         if invocation.reply:
@@ -185,8 +197,7 @@ def _run(
                 send(forward, made / forward.path, metadata)
         for output in outputs if made != invocation.destination else ():
             _hand_over(made / output.path, invocation.destination / output.path)
-    if kept.exists():
-        shutil.rmtree(kept, ignore_errors=True)
+        kept.remove()
     return Outcome(Exit.DONE, run_key=run_key, outputs=tuple(outputs), forwards=emitted)
 
 

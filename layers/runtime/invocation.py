@@ -41,6 +41,16 @@ class Invocation:
         """The folders below the mailbox, kept in the outputs' paths."""
         return self.name.rpartition("/")[0]
 
+    @property
+    def rank(self) -> int:
+        """Which of the processes this is that run it together, as `torchrun` says it; 0 where it runs alone."""
+        return _number(self.environ, "RANK") if self.ranks > 1 else 0
+
+    @property
+    def ranks(self) -> int:
+        """How many processes run it together."""
+        return max(1, _number(self.environ, "WORLD_SIZE"))
+
 
 def from_environment(environ: Mapping[str, str], content: bytes | None = None) -> Invocation:
     """Read what OSCAR's supervisor exports to a script; `content` is what the file holds, where that is at hand.
@@ -72,6 +82,11 @@ def from_environment(environ: Mapping[str, str], content: bytes | None = None) -
 def is_reply(environ: Mapping[str, str]) -> bool:
     """Whether somebody waits for the answer: no object invoked us, and no job was made (OSCAR names those it makes)."""
     return not environ.get("STORAGE_OBJECT_KEY") and not environ.get("JOB_UUID")
+
+
+def _number(environ: Mapping[str, str], name: str) -> int:
+    text = environ.get(name, "")
+    return int(text) if text.isdigit() else 0
 
 
 def _need(environ: Mapping[str, str], name: str) -> str:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from layers.runtime.checkpoints import Kept
 from layers.runtime.contract import Input
 
 _PROGRESS_EVERY_S = 0.2
@@ -20,10 +21,11 @@ class RunningJob:
         *,
         staged: Sequence[Input] = (),
         models: Mapping[str, Path],
-        kept: Path,
+        kept: Kept,
         stop: threading.Event,
         seed: int,
         progress_file: str = "",
+        quiet: bool = False,
     ) -> None:
         self.inputs = tuple(staged)
         self.seed = seed
@@ -31,13 +33,15 @@ class RunningJob:
         self._kept = kept
         self._stop = stop
         self._progress_file = progress_file
+        self._quiet = quiet
         self._told = float("-inf")
 
     @property
     def checkpoint(self) -> Path:
-        folder = self._kept / "files"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        return self._kept.files
+
+    def keep(self) -> None:
+        self._kept.keep()
 
     @property
     def stopping(self) -> bool:
@@ -51,7 +55,8 @@ class RunningJob:
 
     def progress(self, done: float, total: float) -> None:
         now = time.monotonic()
-        if done < total and now - self._told < (_PROGRESS_EVERY_S if self._progress_file else _LOG_EVERY_S):
+        pause = _PROGRESS_EVERY_S if self._progress_file else _LOG_EVERY_S
+        if self._quiet or (done < total and now - self._told < pause):
             return
         self._told = now
         if self._progress_file:

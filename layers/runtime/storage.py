@@ -91,6 +91,18 @@ class ServiceConfig:
             return replace(found, provider=OWN)  # many a store gives itself out for Amazon's
         return found
 
+    def mailbox(self, bucket: str) -> tuple[str, str]:
+        """Provider and name of the bucket that is the service's own: its input's, that of the event before others.
+
+        Empty where no MinIO has it, and where it is an input as a whole: what is put there would run the service.
+        """
+        inputs = [(provider, *_bucket_and_folder(path)) for provider, path in self.inputs]
+        outputs = [(output.provider, output.bucket, output.folder) for output in self.outputs]
+        for provider, own, folder in (*sorted(inputs, key=lambda one: one[1] != bucket), *outputs):
+            if provider.startswith("minio.") and folder and (provider, own, "") not in inputs:
+                return provider, bucket if bucket in self.private_buckets else own
+        return "", ""
+
     def outputs_of(self, found: "Notification | None") -> tuple[Output, ...]:
         """Where the outputs of a run go: with `isolation_level: USER`, to the bucket that the event came from."""
         if found is None or found.bucket not in self.private_buckets:
@@ -135,6 +147,11 @@ def output_of(entry: Mapping[str, Any]) -> Output:
     """An `output` entry of a service document; only its first path segment is the bucket."""
     bucket, _, folder = _path(entry).partition("/")
     return Output(bucket, folder, tuple(entry.get("prefix") or ()), tuple(entry.get("suffix") or ()), _provider(entry))
+
+
+def _bucket_and_folder(path: str) -> tuple[str, str]:
+    bucket, _, folder = path.partition("/")
+    return bucket, folder
 
 
 def _path(entry: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -185,12 +186,16 @@ class Worker:
 
 
 class Supervised:
-    """A supervisor process over `fdl/function.sh`: ours, or the one of OSCAR, with a real object store."""
+    """A supervisor process over `fdl/function.sh`: ours, or the one of OSCAR, with a real object store.
 
-    def __init__(self, cluster: Cluster, folder: Path, *, real: bool) -> None:
+    `alone`: as in a pod of which nothing is left when it ends.
+    """
+
+    def __init__(self, cluster: Cluster, folder: Path, *, real: bool, alone: bool = False) -> None:
         self._cluster = cluster
         self._folder = folder
         self._real = real
+        self._alone = alone
 
     def run(self, order: Order) -> Ran:
         return self._supervise(order, direct=False)
@@ -225,8 +230,9 @@ class Supervised:
             "SCRIPT": base64.b64encode(self._script().encode()).decode(),
             "OSCAR_SERVICE_NAME": order.service,
             "DIOSCAR_FUNCTION": order.function,
-            "DIOSCAR_CHECKPOINT": str(folder / "checkpoints"),
+            **({} if self._alone else {"DIOSCAR_CHECKPOINT": str(folder / "checkpoints")}),
             "DIOSCAR_PROGRESS": str(self.progress_file(order)),
+            "TMPDIR": tempfile.mkdtemp(dir=folder),
             **order.settings,
             **({} if direct else {"JOB_UUID": "job-1"}),
         }

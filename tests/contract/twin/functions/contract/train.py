@@ -28,6 +28,7 @@ def run(source: Path, destination: Path, settings: Settings, job: Job) -> None:
         saved["done"] += 1
         job.progress(saved["done"], request.steps)
         state.write_text(json.dumps(saved))
+        job.keep()
         time.sleep(request.pause_s)
         if job.stopping:
             raise Checkpointed(f"at step {saved['done']}")
