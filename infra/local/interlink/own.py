@@ -1,0 +1,153 @@
+"""Our own plugin on this machine: a child of the cluster with a socket in the data folder, jobs as plain processes.
+
+It is started when it is first needed and again when it has died; its jobs outlive it, and the cluster too.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from infra.local.interlink.client import Plugin, PluginAway, PluginRefused
+from infra.local.interlink.kit import make_kit
+from infra.local.interlink.nodes import UNIX
+
+MODULE = "infra.hpc"
+STARTS_S = 60.0
+LONGEST_SOCKET = 100
+"""Bytes: the kernel takes 107 of a socket's path."""
+PASSED = ("PATH", "LANG", "LC_ALL", "TZ", "HOME", "TMPDIR", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+SETTINGS = "DIOSCAR_HPC_"
+
+log = logging.getLogger("dioscar.interlink")
+
+
+class OwnPlugin:
+    """The process, from the point of view of the one cluster that uses it."""
+
+    def __init__(self, data: Path, environ: Mapping[str, str]) -> None:
+        self._folder = data / "interlink"
+        self._environ = environ
+        self._starting = asyncio.Lock()
+        self._child: asyncio.subprocess.Process | None = None
+        path = self._folder / "hpc.sock"
+        if len(str(path).encode()) > LONGEST_SOCKET:
+            name = hashlib.sha256(str(data).encode()).hexdigest()[:16]
+            path = Path(tempfile.gettempdir(), f"dioscar-{os.getuid()}-{name}", "hpc.sock")
+        self._socket = path
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"{UNIX}{self._socket}"
+
+    @property
+    def log(self) -> Path:
+        """What it prints."""
+        return self._folder / "hpc.log"
+
+    async def ensure(self, plugin: Plugin) -> None:
+        """Have it answer: found from before, or started. Raises PluginAway where it does not come."""
+        async with self._starting:
+            if await _answers(plugin):
+                return
+            await self._start()
+            end = time.monotonic() + STARTS_S
+            while not await _answers(plugin):
+                if self._child is not None and self._child.returncode is not None:
+                    raise PluginAway(f"it has ended at once: {self._last_words()}")
+                if time.monotonic() > end:
+                    raise PluginAway(f"it does not answer; see {self.log}")
+                await asyncio.sleep(0.05)
+
+    async def stop(self) -> None:
+        """End it; its jobs go on, and the next start finds them."""
+        async with self._starting:
+            pid = self._running()
+            if pid is None:
+                return
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+            end = time.monotonic() + 10
+            while self._running() is not None and time.monotonic() < end:
+                if self._child is not None and self._child.pid == pid:
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._child.wait(), 0.1)
+                else:
+                    await asyncio.sleep(0.05)
+            with contextlib.suppress(ProcessLookupError):
+                if self._running() == pid:
+                    os.kill(pid, signal.SIGKILL)
+            self._pid_file.unlink(missing_ok=True)
+
+    async def _start(self) -> None:
+        root = self._folder / "pods"
+        for folder in (self._folder, root, self._folder / "checkpoints", self._socket.parent):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._socket.parent.stat().st_uid != os.getuid():
+            raise PluginAway(f"{self._socket.parent} is somebody else's; remove it, or set TMPDIR")
+        kit = make_kit(self._folder / "kit", self._environ)
+        settings = {
+            "ROOT": str(root),
+            "LISTEN": self.url,
+            "BATCH": "local",
+            "RUNTIME": "process",
+            "IMAGES": json.dumps({"*supervisor*": {"/supervisor": str(kit)}}),
+            "CHECKPOINTS": str(self._folder / "checkpoints"),
+            "POLL": "0.2",
+        }
+        environ = {name: self._environ[name] for name in PASSED if name in self._environ}
+        environ |= {name: value for name, value in self._environ.items() if name.startswith(SETTINGS)}
+        environ |= {f"{SETTINGS}{name}": value for name, value in settings.items()}
+        with self.log.open("ab") as output:
+            self._child = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",
+                "-m",
+                MODULE,
+                cwd=self._folder,
+                env=environ,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self._pid_file.write_text(str(self._child.pid), encoding="utf-8")
+        log.info("started the interLink plugin of this machine (process %d)", self._child.pid)
+
+    @property
+    def _pid_file(self) -> Path:
+        return self._folder / "hpc.pid"
+
+    def _running(self) -> int | None:
+        """The process, if it is there and ours: numbers are used again."""
+        try:
+            pid = int(self._pid_file.read_text(encoding="utf-8"))
+            environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except (OSError, ValueError):
+            return None
+        return pid if f"{SETTINGS}LISTEN={self.url}".encode() in environ else None
+
+    def _last_words(self) -> str:
+        with contextlib.suppress(OSError):
+            lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            return lines[-1][:500] if lines else f"see {self.log}"
+        return f"see {self.log}"
+
+
+async def _answers(plugin: Plugin) -> bool:
+    try:
+        await plugin.ping()
+    except PluginAway:
+        return False
+    except PluginRefused:
+        return True  # it is there, whatever its batch system does
+    return True
