@@ -10,8 +10,6 @@ import sys
 import threading
 from pathlib import Path
 
-from layers.runtime.adapter import outcome_as_json, run_from_environment
-
 
 def main() -> int:
     """Run the function, or serve the app, that the environment names; the exit status is the contract's."""
@@ -20,7 +18,9 @@ def main() -> int:
 
         return serve(os.environ)
     stopping = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())  # before the imports, which may take a while
+    from layers.runtime.adapter import outcome_as_json, run_from_environment
+
     outcome = run_from_environment(os.environ, stopping)
     report = os.environ.get("DIOSCAR_OUTCOME")
     if report:

@@ -5,6 +5,7 @@ supervisor's, outputs of a script that failed are not uploaded, and every record
 """
 
 import base64
+import contextlib
 import io
 import logging
 import os
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import uuid
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -36,6 +37,7 @@ def main() -> int:
     handler.setFormatter(logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s"))
     log.addHandler(handler)
     log.propagate = False
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(int(Exit.AGAIN)))  # nothing has been done yet
     try:
         return supervise(sys.stdin.buffer.read(), os.environ, sys.stdout.buffer)
     except (InputError, storage.StorageError, ObjectError) as error:
@@ -57,8 +59,13 @@ def supervise(body: bytes, environ: Mapping[str, str], printed: BinaryIO) -> int
     if isinstance(event, StorageEvent) and event.bodies:
         events = [interpret(one) for one in event.bodies]
         log.info("The event tells of %d objects; the script runs for each", len(events))
-    codes = [_supervise(one, config, environ, printed, job=job) for one in events]
-    return next(filter(None, codes), 0)
+    first = 0
+    for one in events:
+        code = _supervise(one, config, environ, printed, job=job)
+        first = first or code
+        if code == Exit.AGAIN:
+            return code  # it was told to stop; those that are done will be found done, or be done again
+    return first
 
 
 def _supervise(
@@ -98,10 +105,11 @@ def _supervise(
         captured = io.BytesIO()
         code = _run(script, variables, printed if job else captured)
         files = regular_files(produced)
-        for output in outputs if code == 0 else ():
-            for path in filter(output.takes, files):
-                log.info("Uploading file '%s' to %s, %s", path, output.provider, output.bucket)
-                opened[output.provider].send(produced / path, output, path)
+        with _undisturbed():
+            for output in outputs if code == 0 else ():
+                for path in filter(output.takes, files):
+                    log.info("Uploading file '%s' to %s, %s", path, output.provider, output.bucket)
+                    opened[output.provider].send(produced / path, output, path)
         if code:
             log.error("The script ended with status %d; nothing is uploaded", code)
         if not job:
@@ -194,23 +202,50 @@ def _script(environ: Mapping[str, str], folder: Path) -> Path:
 
 
 def _run(script: Path, variables: Mapping[str, str], printed: BinaryIO) -> int:
-    """The script under `sh`, its output streamed to `printed`; SIGTERM is passed on to it."""
-    process = subprocess.Popen(
-        ["/bin/sh", str(script)],
-        env=variables,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    before = signal.signal(signal.SIGTERM, lambda *_: os.killpg(process.pid, signal.SIGTERM))
-    assert process.stdout is not None
-    try:
+    """The script under `sh`, its output streamed to `printed`; SIGTERM is passed on to it, and its end waited for.
+
+    Returns its exit status; 128 and the number of the signal that ended it.
+    """
+    process: subprocess.Popen[bytes] | None = None
+    told = False
+
+    def pass_on(*_: object) -> None:
+        nonlocal told
+        told = True
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+
+    with _on_sigterm(pass_on):
+        process = subprocess.Popen(
+            ["/bin/sh", str(script)],
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        if told:
+            pass_on()
+        assert process.stdout is not None
         with process.stdout as output:
             while chunk := os.read(output.fileno(), 65536):
                 printed.write(chunk)
                 printed.flush()
-        return process.wait()
+        code = process.wait()
+    return code if code >= 0 else 128 - code
+
+
+def _undisturbed() -> contextlib.AbstractContextManager[None]:
+    """What is done is stored, SIGTERM or not: another run could do no better."""
+    return _on_sigterm(lambda *_: None)
+
+
+@contextlib.contextmanager
+def _on_sigterm(handler: Callable[..., None]) -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from events.notifications import Notification, build
 from layers.runtime import InputError, storage
 from layers.runtime.incoming import StorageEvent, interpret
 from layers.runtime.supervisor import encode_reply, followed, regular_files, script_variables, supervise
+from tests.cluster import eventually
 
 
 def environ(script: str, **document: object) -> dict[str, str]:
@@ -113,3 +115,61 @@ def test_any_other_link_is_refused(produced: Path, target: str) -> None:
 def test_a_pipe_is_no_output(produced: Path) -> None:
     os.mkfifo(produced / "pipe")
     assert regular_files(produced) == []
+
+
+def started(script: str, marks: Path, **document: object) -> "subprocess.Popen[bytes]":
+    """A supervisor process whose script has left the mark `begun`."""
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "layers.runtime.supervisor"],
+        env={**environ(f"cd {marks}; {script}", **document), "JOB_UUID": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert process.stdin is not None
+    process.stdin.write(b"aGk=")
+    process.stdin.close()
+    process.stdin = None
+    eventually(lambda: (marks / "begun").exists() or process.poll() is not None, what="the script's start")
+    return process
+
+
+@pytest.mark.parametrize(
+    "script, code, said",
+    [
+        ("trap 'sleep 0.3; echo saved; exit 75' TERM; touch begun; while :; do sleep 0.05; done", 75, b"saved\n"),
+        ("touch begun; while :; do sleep 0.05; done", 143, b""),
+    ],
+)
+def test_sigterm_reaches_the_script_whose_end_is_waited_for(
+    tmp_path: Path, script: str, code: int, said: bytes
+) -> None:
+    process = started(script, tmp_path)
+    process.terminate()
+    printed, _ = process.communicate(timeout=60)
+    assert (process.returncode, said in printed) == (code, True)
+
+
+def test_sigterm_before_the_script_is_run_me_again() -> None:
+    command = [sys.executable, "-P", "-m", "layers.runtime.supervisor"]
+    process = subprocess.Popen(command, env={"PATH": os.environ["PATH"]}, stdin=subprocess.PIPE)
+    caught = f"/proc/{process.pid}/status"
+    mask = 1 << (signal.SIGTERM - 1)
+
+    def waits() -> bool:
+        lines = dict(line.split(":\t") for line in Path(caught).read_text().splitlines() if ":\t" in line)
+        return bool(int(lines["SigCgt"], 16) & mask)
+
+    eventually(waits, what="its handler")
+    process.terminate()
+    assert process.wait(60) == 75
+    assert process.stdin is not None
+    process.stdin.close()
+
+
+def test_a_run_that_was_told_to_stop_is_not_followed_by_the_next_object(tmp_path: Path) -> None:
+    records = [build(Notification("b", f"in/{name}"))["Records"][0] for name in "ab"]
+    event = {**build(Notification("b", "in/a")), "Records": records}
+    variables = environ(f'echo "$STORAGE_OBJECT_KEY" >> {tmp_path}/ran; exit 75', file_stage_in=True)
+    assert supervise(json.dumps(event).encode(), {**variables, "JOB_UUID": "1"}, io.BytesIO()) == 75
+    assert (tmp_path / "ran").read_text() == "in/a\n"
