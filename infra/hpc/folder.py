@@ -1,8 +1,8 @@
 """A pod's folder, `<root>/<namespace>-<uid>/`: what the plugin keeps there, and what the job's script leaves there.
 
-The script writes, for each container and init container: `<name>.log` (appended to, so that a pod that runs again goes on
-in the same log), `<name>.started` and `<name>.finished` (seconds since 1970) and `<name>.status` (the exit code). The last
-three are written whole, under another name first, and `.status` is the last: where it stands, the others do.
+The script writes, for each container and init container: `<name>.log` (appended to, so that a pod that runs again
+goes on in the same log), `<name>.started` and `<name>.finished` (seconds since 1970) and `<name>.status` (the exit
+code). These three are written whole, under another name first, and `.status` last: where it stands, the others do.
 A script that finds another run of the same submission at work ends at once and touches nothing (see `CLAIM`).
 """
 

@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from pydantic.alias_generators import to_camel
 
 NOT_CREATED = "NotCreated"
-"""The waiting reason of a pod that the plugin has not (yet, or not for good) been asked to create; it may be created."""
+"""The waiting reason of a pod that the plugin has not been asked to create (yet, or for good); it may be created."""
 
 
 class PodRefused(Exception):  # noqa: N818 - an answer, not a defect
@@ -216,10 +216,14 @@ class ContainerData(Wire):
     """The objects that one container mounts. A projected volume is a ConfigMap of the volume's name, keys are paths."""
 
     name: str
-    config_maps: Annotated[list[ConfigMap], _LIST] = Field(default_factory=list, alias="configMaps")
-    projected_volume_maps: Annotated[list[ConfigMap], _LIST] = Field(default_factory=list, alias="projectedvolumemaps")
+    config_maps: Annotated[list[ConfigMap], _LIST] = Field(
+        default_factory=list, validation_alias="configMaps", serialization_alias="configMaps"
+    )
+    projected_volume_maps: Annotated[list[ConfigMap], _LIST] = Field(
+        default_factory=list, validation_alias="projectedvolumemaps", serialization_alias="projectedvolumemaps"
+    )
     secrets: Annotated[list[Secret], _LIST] = Field(default_factory=list)
-    empty_dirs: Texts = Field(default_factory=list, alias="emptyDirs")
+    empty_dirs: Texts = Field(default_factory=list, validation_alias="emptyDirs", serialization_alias="emptyDirs")
 
 
 class CreateRequest(Wire):
@@ -235,8 +239,8 @@ class CreateRequest(Wire):
 class CreateReply(Wire):
     """The reply to POST /create; the pod's uid must be the one that was sent."""
 
-    pod_uid: str = Field(alias="PodUID")
-    pod_jid: str = Field(alias="PodJID")
+    pod_uid: str = Field(validation_alias="PodUID", serialization_alias="PodUID")
+    pod_jid: str = Field(validation_alias="PodJID", serialization_alias="PodJID")
 
 
 class Waiting(Wire):
@@ -280,16 +284,16 @@ class ContainerStatus(Wire):
     started: bool = False
     restart_count: int = 0
     image: str = ""
-    image_id: str = Field(default="", alias="imageID")
+    image_id: str = Field(default="", validation_alias="imageID", serialization_alias="imageID")
 
 
 class PodStatus(Wire):
     """The status of a pod: each of its containers, never none (none would be a success)."""
 
     name: str
-    uid: str = Field(alias="UID")
+    uid: str = Field(validation_alias="UID", serialization_alias="UID")
     namespace: str
-    jid: str = Field(default="", alias="JID")
+    jid: str = Field(default="", validation_alias="JID", serialization_alias="JID")
     containers: list[ContainerStatus]
     init_containers: list[ContainerStatus] = Field(default_factory=list)
 
@@ -320,23 +324,29 @@ class PingResponse(Wire):
 class LogOptions(Wire):
     """What part of a log is wanted; 0, false and the year 1 are unset."""
 
-    tail: Annotated[int, _none_is_empty(int)] = Field(default=0, alias="Tail")
-    bytes: Annotated[int, _none_is_empty(int)] = Field(default=0, alias="Bytes")
-    timestamps: Flag = Field(default=False, alias="Timestamps")
-    follow: Flag = Field(default=False, alias="Follow")
-    previous: Flag = Field(default=False, alias="Previous")
-    since_seconds: Annotated[int, _none_is_empty(int)] = Field(default=0, alias="SinceSeconds")
-    since_time: AwareDatetime | None = Field(default=None, alias="SinceTime")
+    tail: Annotated[int, _none_is_empty(int)] = Field(default=0, validation_alias="Tail", serialization_alias="Tail")
+    bytes: Annotated[int, _none_is_empty(int)] = Field(default=0, validation_alias="Bytes", serialization_alias="Bytes")
+    timestamps: Flag = Field(default=False, validation_alias="Timestamps", serialization_alias="Timestamps")
+    follow: Flag = Field(default=False, validation_alias="Follow", serialization_alias="Follow")
+    previous: Flag = Field(default=False, validation_alias="Previous", serialization_alias="Previous")
+    since_seconds: Annotated[int, _none_is_empty(int)] = Field(
+        default=0, validation_alias="SinceSeconds", serialization_alias="SinceSeconds"
+    )
+    since_time: AwareDatetime | None = Field(
+        default=None, validation_alias="SinceTime", serialization_alias="SinceTime"
+    )
 
 
 class LogRequest(Wire):
     """The body of GET /getLogs."""
 
-    namespace: Text = Field(default="", alias="Namespace")
-    pod_uid: str = Field(alias="PodUID")
-    pod_name: Text = Field(default="", alias="PodName")
-    container_name: str = Field(alias="ContainerName")
-    options: Annotated[LogOptions, _DICT] = Field(default_factory=LogOptions, alias="Opts")
+    namespace: Text = Field(default="", validation_alias="Namespace", serialization_alias="Namespace")
+    pod_uid: str = Field(validation_alias="PodUID", serialization_alias="PodUID")
+    pod_name: Text = Field(default="", validation_alias="PodName", serialization_alias="PodName")
+    container_name: str = Field(validation_alias="ContainerName", serialization_alias="ContainerName")
+    options: Annotated[LogOptions, _DICT] = Field(
+        default_factory=LogOptions, validation_alias="Opts", serialization_alias="Opts"
+    )
 
 
 def _decoded(where: str, text: str) -> bytes:

@@ -109,6 +109,8 @@ class Settings(BaseModel):
     """How long /create tries to reach the batch system; interLink waits 120 s, and does not try again."""
     lost_after: float = Field(default=120.0, ge=0)
     """After how long a job that the batch system does not know, and whose end nobody has recorded, is lost."""
+    settle: float | None = Field(default=None, ge=0)
+    """How long the files of a job that has ended may take to be seen here; by default 10 s, and none on one machine."""
     sweep: float = Field(default=60.0, gt=0)
     """How often jobs of deleted pods are looked for by name."""
     keep_logs: float = Field(default=7 * 86400.0, ge=0)
@@ -134,6 +136,13 @@ class Settings(BaseModel):
             if not host or not port.isdigit() or int(port) > 65535:
                 raise ValueError(f'"{value}" is no address; write HOST:PORT or unix:///path')
         return value
+
+    @property
+    def settle_s(self) -> float:
+        """How long to wait for the files of a job that has ended: a network file system shows them late."""
+        if self.settle is not None:
+            return self.settle
+        return 0.0 if self.batch == "local" else 10.0
 
     @property
     def address(self) -> str:

@@ -1,0 +1,408 @@
+"""The life of a pod: created once however often it is asked for, submitted again after a checkpoint, deleted for good.
+
+What is meant is saved before it is done. So after a crash at any point the record says what may have happened, and the
+batch system, asked by the pod's name, says what has.
+"""
+
+import asyncio
+import logging
+import shutil
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.hpc.batch import Batch, BatchJob, BatchRefused, BatchUnavailable, Submission
+from infra.hpc.folder import CLAIM, NAME, file_of
+from infra.hpc.pods import Pods, Record, log_sizes
+from infra.hpc.protocol import CreateRequest, Pod, PodRefused, Terminated
+from infra.hpc.settings import Settings
+from infra.hpc.status import as_record
+from infra.hpc.watch import Watch, candidate
+
+log = logging.getLogger(__name__)
+
+Writer = Callable[[CreateRequest, Path, Settings], Submission]
+"""Writes a pod's files and script into its folder. Raises PodRefused, or OSError."""
+
+SUBMITTERS = 8
+"""How many submissions are under way at once: login nodes are shared."""
+
+_TRY_AGAIN_S = (0.5, 1.0, 2.0, 5.0)
+_RESUBMIT_AGAIN_S = 15.0
+_DOUBT_S = 120.0
+"""How long after a submission in doubt the batch system may still come up with a job of it."""
+_NAMES = 500
+"""How many names are asked for in one question."""
+
+
+class Unavailable(Exception):  # noqa: N818 - a state of the world
+    """It cannot be done or told now; the message is one sentence."""
+
+
+class Deleted(Exception):  # noqa: N818
+    """The pod has been deleted; the message is one sentence."""
+
+
+@dataclass(frozen=True)
+class Created:
+    """A pod that has a job."""
+
+    uid: str
+    job: str
+
+
+class Lifecycle:
+    """Creates, submits again and deletes pods; what cannot be done at once it goes on with in the background."""
+
+    def __init__(self, pods: Pods, batch: Batch, settings: Settings, write: Writer) -> None:
+        self._pods = pods
+        self._batch = batch
+        self._settings = settings
+        self._write = write
+        self.watch = Watch(pods, batch, settings, self._submit_again)
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._submitters = asyncio.Semaphore(SUBMITTERS)
+        self._again: dict[str, asyncio.Task[None]] = {}
+        self._creating: dict[str, asyncio.Task[Created]] = {}
+        self._wake = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Go on with what a plugin before this one has left, and look after the pods from now on."""
+        self._keeper = asyncio.create_task(self._keep())
+
+    async def close(self) -> None:
+        """Stop; jobs go on, and the next start finds them. Creations under way are let finish for a moment."""
+        if self._creating:
+            await asyncio.wait(list(self._creating.values()), timeout=5)
+        tasks = [task for task in (self._keeper, *self._again.values(), *self._creating.values()) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.watch.close()
+
+    async def create(self, request: CreateRequest) -> Created:
+        """Submit a pod, once. Raises PodRefused, Deleted or Unavailable; then no job of it will stay."""
+        check(request.pod)
+        uid = request.pod.metadata.uid
+        task = self._creating.get(uid)
+        if task is None:
+            task = asyncio.create_task(self._create(request))
+            self._creating[uid] = task
+            task.add_done_callback(self._created)
+        return await asyncio.shield(task)  # a caller that goes away stops nothing half-way
+
+    async def delete(self, pod: Pod) -> None:
+        """Mark a pod as deleted, for good; its job is ended in the background until it is."""
+        metadata = pod.metadata
+        record = self._pods.get(metadata.uid)
+        if record is None:
+            if not NAME.fullmatch(metadata.uid) or not NAME.fullmatch(metadata.namespace):
+                return  # no pod of this name can have been created
+            record = Record(metadata.uid, metadata.namespace, metadata.name, [], [], created=time.time())
+        if record.deleted is None:
+            record.deleted = time.time()
+            record.cancelled = False
+            await self._pods.save(record)
+            self.watch.forget(record)
+        self._wake.set()
+
+    async def find(self, uid: str) -> BatchJob | None:
+        """A job of a pod that there is no record of. Raises Unavailable."""
+        try:
+            jobs = [job for job in await self._batch.named([uid]) if job.name == uid]
+        except BatchUnavailable as error:
+            raise Unavailable(str(error)) from None
+        return max(jobs, key=lambda job: (not job.state.is_final, job.submitted or 0.0), default=None)
+
+    # Creating
+
+    def _created(self, task: asyncio.Task[Created]) -> None:
+        for uid in [uid for uid, one in self._creating.items() if one is task]:
+            del self._creating[uid]
+        if not task.cancelled():
+            task.exception()  # whoever waits gets it; nobody may be left who does
+
+    async def _create(self, request: CreateRequest) -> Created:
+        metadata = request.pod.metadata
+        async with self._lock(metadata.uid):
+            record = self._pods.get(metadata.uid)
+            if record is not None and record.deleted:
+                raise Deleted(f"pod {metadata.namespace}/{metadata.name}: uid {metadata.uid} has been deleted")
+            if record is not None and not record.abandoned and record.job:
+                return Created(record.uid, record.job)
+            doubt = record is not None and bool(record.runs)
+            record = await self._intend(request, record)
+            try:
+                await self._submit(record, doubt, time.monotonic() + self._settings.submit_within)
+            except BatchRefused as error:
+                await self._pods.forget(record)
+                raise PodRefused(f"the batch system refuses the job: {error}") from None
+            except Unavailable:
+                record.abandoned, record.cancelled = True, False
+                await self._save(record)
+                self._wake.set()
+                raise
+            if record.deleted:
+                self._wake.set()
+                raise Deleted(f"pod {metadata.namespace}/{metadata.name}: was deleted while it was created")
+            return Created(record.uid, record.job)
+
+    async def _intend(self, request: CreateRequest, record: Record | None) -> Record:
+        """Save what is meant, then write the pod's files and script, unless that was done before a crash."""
+        metadata, spec = request.pod.metadata, request.pod.spec
+        if record is None:
+            record = Record(
+                uid=metadata.uid,
+                namespace=metadata.namespace,
+                name=metadata.name,
+                containers=[container.name for container in spec.containers],
+                init_containers=[container.name for container in spec.init_containers],
+                images={container.name: container.image for container in (*spec.init_containers, *spec.containers)},
+                created=time.time(),
+            )
+        record.abandoned = record.cancelled = False
+        if not record.runs:
+            record.begin_run(time.time())
+        fresh = self._pods.get(record.uid) is None
+        try:
+            await self._save(record)
+            if not record.script:
+                submission = await asyncio.to_thread(self._write, request, self._pods.folder(record), self._settings)
+                record.script, record.comment = str(submission.script), submission.comment
+                record.flags = list(submission.flags)
+                await self._save(record)
+        except BaseException as error:
+            if fresh:
+                await self._pods.forget(record)
+            if isinstance(error, OSError):
+                where = error.filename or self._pods.folder(record)
+                raise Unavailable(f"{where}: cannot be written: {error.strerror or error}") from None
+            raise
+        return record
+
+    async def _submit(self, record: Record, doubt: bool, deadline: float | None) -> None:
+        """Submit the current run, unless the batch system has it already; looked up by name whenever in doubt."""
+        pauses = iter(_TRY_AGAIN_S)
+        while True:
+            try:
+                job = candidate(record, await self._batch.named([record.uid])) if doubt else None
+                if job is not None:
+                    await self._adopt(record, job.id, job)
+                    return
+                if record.deleted:
+                    return
+                doubt = True
+                async with self._submitters:
+                    submitted = await self._batch.submit(self._pods.submission(record))
+                await self._adopt(record, submitted, None)
+                return
+            except BatchUnavailable as error:
+                pause = next(pauses, _TRY_AGAIN_S[-1] if deadline else _RESUBMIT_AGAIN_S)
+                if deadline is not None and time.monotonic() + pause > deadline:
+                    raise Unavailable(f"the batch system does not answer: {error}") from None
+                log.warning("pod %s/%s: not submitted yet: %s", record.namespace, record.name, error)
+                await asyncio.sleep(pause)
+
+    async def _adopt(self, record: Record, job_id: str, job: BatchJob | None) -> None:
+        assert record.run is not None
+        record.run.id = job_id
+        if job is not None:
+            record.heard(job)
+        await self._save(record)
+
+    # Running again after a checkpoint
+
+    def _submit_again(self, record: Record) -> None:
+        if record.uid not in self._again:
+            self._go(record.uid, self._resubmit(record, begin=True))
+
+    async def _resubmit(self, record: Record, begin: bool) -> None:
+        folder = self._pods.folder(record)
+        async with self._lock(record.uid):
+            if record.deleted or (not begin and record.job):
+                return
+            if begin:
+                sizes = await asyncio.to_thread(log_sizes, folder, record.all_containers)
+                record.begin_run(time.time(), sizes)
+                await self._pods.save(record)
+            try:
+                jobs = [] if begin else await self._batch.named([record.uid])
+                if candidate(record, jobs) is None:  # else what stands in the folder is the new run's
+                    await asyncio.to_thread(_clear, folder, record.all_containers)
+                await self._submit(record, not begin, None)
+            except BatchUnavailable:
+                return  # the next round of the keeper finds it in doubt
+            except (BatchRefused, OSError) as error:
+                message = f"checkpointed, but could not be submitted again: {error}"
+                log.error("pod %s/%s: %s", record.namespace, record.name, message)
+                end = Terminated(exit_code=1, reason="Error", message=message)
+                record.final = as_record(dict.fromkeys(record.all_containers, end))
+                record.finished = time.time()
+                await self._pods.save(record)
+                await self._pods.strip(record)
+
+    # In the background
+
+    async def _keep(self) -> None:
+        """Look after the pods for ever: doubts, jobs of deleted pods, ends, what is old."""
+        swept = 0.0
+        pause = 0.0
+        while True:
+            self._wake.clear()
+            try:
+                await self.watch.fresh()
+                self._resolve_doubts()
+                due = [record for record in self._pods if self._to_be_ended(record)]
+                done = await self._end_jobs(due)
+                if time.monotonic() - swept >= self._settings.sweep:
+                    swept = time.monotonic()
+                    await self._sweep()
+                pause = self._settings.poll if done else min(self._settings.poll, 1.0)
+            except BatchUnavailable as error:
+                log.debug("the batch system does not answer: %s", error)
+                pause = min(max(pause, 0.5) * 2, 30.0)
+            except Exception:
+                log.exception("looking after the pods failed; it goes on")
+                pause = min(max(pause, 0.5) * 2, 30.0)
+            try:
+                await asyncio.wait_for(self._wake.wait(), pause)
+            except TimeoutError:
+                continue
+
+    def _resolve_doubts(self) -> None:
+        """Pods whose submission was cut off: one that has run runs again, a new one is watched if it has a job."""
+        for record in self._pods:
+            if record.in_doubt and record.uid not in self._creating and record.uid not in self._again:
+                work = self._resubmit(record, begin=False) if len(record.runs) > 1 else self._recover(record)
+                self._go(record.uid, work)
+
+    def _go(self, uid: str, work: Coroutine[None, None, None]) -> None:
+        """Do something for a pod in the background, one thing at a time."""
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._again.pop(uid, None)
+            if not task.cancelled() and task.exception() is not None:
+                log.error("pod %s: %s", uid, task.exception())
+
+        self._again[uid] = asyncio.create_task(work)
+        self._again[uid].add_done_callback(done)
+
+    async def _recover(self, record: Record) -> None:
+        async with self._lock(record.uid):
+            if not record.in_doubt:
+                return
+            try:
+                job = candidate(record, await self._batch.named([record.uid]))
+            except BatchUnavailable:
+                return
+            if job is not None:
+                log.info("pod %s/%s: job %s was submitted before a crash", record.namespace, record.name, job.id)
+                await self._adopt(record, job.id, job)
+            elif record.run is not None and time.time() - record.run.intent > _DOUBT_S:
+                log.info("pod %s/%s: was never submitted", record.namespace, record.name)
+                record.runs.clear()  # the caller got no answer; it may create the pod again
+                await self._save(record)
+
+    @staticmethod
+    def _to_be_ended(record: Record) -> bool:
+        return bool(record.deleted or record.abandoned) and not record.cancelled
+
+    async def _end_jobs(self, records: list[Record]) -> bool:
+        """End the jobs of deleted pods; whether none is left. Raises BatchUnavailable."""
+        done = True
+        for group in _groups(records, _NAMES):
+            jobs = await self._batch.named([record.uid for record in group])
+            for record in group:
+                live = [job for job in jobs if job.name == record.uid and not job.state.is_final]
+                if live:
+                    done = False
+                    await self._cancel(record, live)
+                elif record.uid in self._creating or record.uid in self._again:
+                    done = False  # a submission is under way; it sees that it is not wanted any more
+                elif self._to_be_ended(record):
+                    record.cancelled, record.script = True, ""
+                    await self._save(record)
+                    await self._pods.strip(record)
+        return done
+
+    async def _cancel(self, record: Record, jobs: Iterable[BatchJob]) -> None:
+        async with self._lock(record.uid):
+            if record.deleted or record.abandoned:
+                for job in jobs:
+                    log.info("pod %s/%s is deleted: ending job %s", record.namespace, record.name, job.id)
+                    await self._batch.cancel(job.id)
+
+    async def _sweep(self) -> None:
+        """End jobs that deleted pods have all the same, and second jobs of one pod; forget what is old."""
+        now = time.time()
+        for record in self._pods:
+            if record.deleted and record.cancelled and now - record.deleted > self._settings.keep_logs:
+                self._locks.pop(record.uid, None)
+                await self._pods.forget(record)
+            elif record.finished and not record.deleted and now - record.finished > self._settings.keep_ended:
+                record.deleted = now - self._settings.keep_logs
+                await self._save(record)
+            elif not record.runs and not record.deleted and now - record.created > self._settings.keep_logs:
+                await self._pods.forget(record)
+        watched = [record for record in self._pods if record.is_live or (record.cancelled and not record.final)]
+        for group in _groups(watched, _NAMES):
+            jobs = await self._batch.named([record.uid for record in group])
+            for record in group:
+                live = [job for job in jobs if job.name == record.uid and not job.state.is_final]
+                if record.cancelled:
+                    await self._cancel(record, live)
+                elif len(live) > 1:
+                    await self._end_doubles(record, live)
+
+    async def _end_doubles(self, record: Record, live: list[BatchJob]) -> None:
+        claim = self._pods.folder(record) / CLAIM / "job"
+        async with self._lock(record.uid):
+            keep = claim.read_text().strip() if claim.is_file() else record.job
+            if not record.is_live or keep not in [job.id for job in live]:
+                return
+            for job in live:
+                if job.id != keep:
+                    log.warning("pod %s/%s: has job %s; ending job %s", record.namespace, record.name, keep, job.id)
+                    await self._batch.cancel(job.id)
+
+    def _lock(self, uid: str) -> asyncio.Lock:
+        return self._locks.setdefault(uid, asyncio.Lock())
+
+    async def _save(self, record: Record) -> None:
+        try:
+            await self._pods.save(record)
+        except OSError as error:
+            raise Unavailable(f"{self._pods.folder(record)}: cannot be written: {error.strerror or error}") from None
+
+
+def check(pod: Pod) -> None:
+    """Raise PodRefused for a pod whose names cannot be file names, or that runs nothing."""
+    metadata = pod.metadata
+    for field, value in (("uid", metadata.uid), ("namespace", metadata.namespace)):
+        if not NAME.fullmatch(value):
+            raise PodRefused(f'pod.metadata.{field}: "{value[:80]}" is no DNS label, as Kubernetes makes them')
+    if not metadata.name:
+        raise PodRefused("pod.metadata.name: is missing")
+    if not pod.spec.containers:
+        raise PodRefused("pod.spec.containers: is empty; a pod has one container at least")
+    seen = set()
+    for container in (*pod.spec.init_containers, *pod.spec.containers):
+        if not NAME.fullmatch(container.name):
+            raise PodRefused(f'pod.spec.containers: name "{container.name[:80]}" is no DNS label')
+        if container.name in seen:
+            raise PodRefused(f'pod.spec.containers: there are two named "{container.name}"')
+        seen.add(container.name)
+
+
+def _clear(folder: Path, containers: list[str]) -> None:
+    """Remove what the run before has written of its end."""
+    for name in containers:
+        for ending in ("status", "finished", "started"):
+            file_of(folder, name, ending).unlink(missing_ok=True)
+    shutil.rmtree(folder / CLAIM, ignore_errors=True)
+
+
+def _groups(records: list[Record], size: int) -> list[list[Record]]:
+    return [records[start : start + size] for start in range(0, len(records), size)]
