@@ -134,7 +134,7 @@ class S3Client:
 
         with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
             payload = file_digest(file, "sha256").hexdigest()
-            size = file.tell()
+            size = file.seek(0, io.SEEK_END)
             return self._call("PUT", bucket, key, stored, headers=headers, body=file, size=size, payload=payload)
 
     def head(self, bucket: str, key: str) -> ObjectInfo:

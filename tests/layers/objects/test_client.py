@@ -8,7 +8,7 @@ import pytest
 
 from layers.objects import client as module
 from layers.objects.client import S3Client
-from layers.objects.errors import AccessRefused, NoSuchObject, ObjectError, StoreUnavailable
+from layers.objects.errors import AccessRefused, NoSuchObject, ObjectError, ObjectExists, StoreUnavailable
 
 ERROR = "<?xml version='1.0'?><Error><Code>{}</Code><Message>{}</Message></Error>"
 
@@ -161,3 +161,23 @@ def test_metadata_that_headers_cannot_carry_is_refused(client, tmp_path):
     (tmp_path / "a").write_bytes(b"")
     with pytest.raises(ObjectError, match='metadata "name"'):
         client.put("b", "k", tmp_path / "a", metadata={"name": "ü"})
+
+
+def test_bytes_go_up_only_where_nothing_is_if_so_asked(client, store):
+    store.answers = [(200, {"ETag": '"e"'}, b""), (412, {}, ERROR.format("PreconditionFailed", "is there").encode())]
+
+    client.put("b", "k", b"hello", if_absent=True)
+    with pytest.raises(ObjectExists, match="412 PreconditionFailed"):
+        client.put("b", "k", b"hello", if_absent=True)
+
+    _, _, headers, body = store.requests[0]
+    assert {name.lower(): value for name, value in headers.items()}["if-none-match"] == "*" and body == b"hello"
+    assert "if-none-match" in headers["authorization"], "it is signed"
+
+
+def test_a_small_object_comes_as_bytes_and_a_large_one_not(client, store):
+    store.answers = [(200, {}, b"hello"), (200, {}, b"hello")]
+
+    assert client.read("b", "k", 5) == b"hello"
+    with pytest.raises(ObjectError, match="has 5 bytes, more than 4"):
+        client.read("b", "k", 4)
