@@ -70,6 +70,7 @@ class Manifest:
         """The manifest of a model's bytes; `facts` are the fields from `parent` on."""
         _named(model)
         sha256 = hashlib.sha256(content).hexdigest()
+        facts["data"] = tuple(facts.get("data", ()))
         return cls(model, models.version_of(sha256), sha256, len(content), **facts)
 
     @property
@@ -87,8 +88,11 @@ class Manifest:
         try:
             document = json.loads(data)
             known = {name: document[name] for name in cls.__dataclass_fields__ if name in document}
-            return cls(**known)
-        except (ValueError, TypeError, RecursionError) as error:
+            known["data"] = tuple({str(name): str(entry[name]) for name in entry} for entry in known.get("data", ()))
+            manifest = cls(**known)
+            _ = manifest.data_hashes, manifest.sha256.encode()
+            return manifest
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
             raise RegistryError(f"{where}: is no manifest ({error}); train the version again") from None
 
 
@@ -343,20 +347,24 @@ class Registry:
             return []
 
     def _put_new(self, key: str, source: Path | bytes) -> bool:
-        """Store an object where none is; whether it was stored."""
+        """Store an object where none is; whether it was stored.
+
+        It is looked for first, for the many stores that ignore the condition, or say that they do not know it.
+        """
+        try:
+            self._client.head(self.bucket, key)
+        except NoSuchObject:
+            pass
+        else:
+            return False
         try:
             self._client.put(self.bucket, key, source, if_absent=True)
         except ObjectExists:
             return False
         except ObjectError as error:
-            if error.status != 501:  # a store that says that it does not know the condition
+            if error.status != 501:
                 raise
-            try:
-                self._client.head(self.bucket, key)
-            except NoSuchObject:
-                self._client.put(self.bucket, key, source)
-            else:
-                return False
+            self._client.put(self.bucket, key, source)
         return True
 
 
