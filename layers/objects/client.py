@@ -61,6 +61,8 @@ class S3Client:
         *,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
+        self.allowed: Callable[[str], None] | None = None
+        """Is given the address at the other end of each new connection, and raises where it is not to be asked."""
         self._timeout_s = timeout_s
         self._idle: list[http.client.HTTPConnection] = []
         parts = urlsplit(endpoint)
@@ -263,6 +265,17 @@ class S3Client:
             if connection.sock is not None and not _readable(connection.sock):
                 return connection
             connection.close()
+        connection = self._new_connection()
+        if self.allowed is not None:
+            connection.connect()
+            try:
+                self.allowed(str(connection.sock.getpeername()[0]))
+            except BaseException:
+                connection.close()
+                raise
+        return connection
+
+    def _new_connection(self) -> http.client.HTTPConnection:
         host, port = self._address
         if not self._secure:
             return http.client.HTTPConnection(host, port, timeout=self._timeout_s, blocksize=BLOCK)

@@ -5,24 +5,22 @@ says what the service's document lacks.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlsplit
 
 from layers.objects.client import S3Client
-from layers.objects.errors import AccessRefused, NoSuchObject, ObjectError, StoreUnavailable
 from layers.runtime import storage
+from layers.runtime.asking import Allowed, anywhere, asked
 from layers.runtime.storage import OWN, Output, ServiceConfig, StorageError
 
 if TYPE_CHECKING:
-    from requests import Response
-
     from events.notifications import Notification
 
 BLOCK = 1 << 20
-CONNECT_S, SILENCE_S = 10.0, 60.0
+REGION = re.compile(r"[a-z0-9-]+")
 CDMI = {"X-CDMI-Specification-Version": "1.1.1"}
 
 
@@ -36,18 +34,10 @@ class Provider(Protocol):
         """Store the file `source`, whose path below TMP_OUTPUT_DIR is `path`, where `output` says."""
 
 
-Allowed = Callable[[str], None]
-"""Raises StorageError for a host that is not to be asked; it is called for every host that an answer leads to, too."""
-
-
-def _anywhere(host: str) -> None:
-    """What runs in its own pod may ask whom it likes."""
-
-
 class Providers(dict[str, Provider]):
     """The stores of a service, each opened once, when it is first asked for."""
 
-    def __init__(self, config: ServiceConfig, allowed: Allowed = _anywhere) -> None:
+    def __init__(self, config: ServiceConfig, allowed: Allowed = anywhere) -> None:
         super().__init__()
         self._config = config
         self._allowed = allowed
@@ -67,7 +57,7 @@ class Providers(dict[str, Provider]):
 
 
 def open_provider(
-    config: ServiceConfig, name: str, secrets: Path = storage.SECRETS, allowed: Allowed = _anywhere
+    config: ServiceConfig, name: str, secrets: Path = storage.SECRETS, allowed: Allowed = anywhere
 ) -> Provider:
     """The store `type.id` of a service. Raises StorageError where its document does not describe it."""
     kind = name.partition(".")[0]
@@ -78,6 +68,7 @@ def open_provider(
             where = "mount minio.default" if name == OWN else f"describe it in storage_providers.{name}"
             raise StorageError(f"there are no credentials for the object storage {name} here; {where}")
         allowed(urlsplit(client.endpoint).hostname or "")
+        client.allowed = allowed
         return _Buckets(client)
     if kind == "rucio":
         raise StorageError(
@@ -88,6 +79,8 @@ def open_provider(
     if kind == "s3":
         region = str(known.get("region") or "us-east-1")
         access, secret = _texts(name, known, "access_key", "secret_key")
+        if not REGION.fullmatch(region):
+            raise StorageError(f'storage_providers.{name}.region: is no region of Amazon\'s; write "us-east-1"')
         return _Buckets(S3Client(_s3_endpoint(region), access, secret, region=region))
     if kind == "webdav":
         return _WebDav(allowed, *_texts(name, known, "hostname", "login", "password"))
@@ -138,7 +131,7 @@ class _WebDav:
         if _upload(url, source, **self._how):
             return
         for folder in _folders(whole):
-            with _asked("MKCOL", f"{self._root}/{quote(folder)}", accept=(403, 405), **self._how):
+            with asked("MKCOL", f"{self._root}/{quote(folder)}", accept=(403, 405), **self._how):
                 pass  # it is there, or above what we may write
         _upload(url, source, last=True, **self._how)
 
@@ -164,12 +157,10 @@ class _Onedata:
             return
         for folder in _folders(whole):
             above = f"{self._root}/{quote(f'{self._space}/{folder}')}/"
-            with _asked(
-                "GET", above, accept=(404,), allowed=self._allowed, headers={**CDMI, **self._headers}
-            ) as answer:
+            with asked("GET", above, accept=(404,), allowed=self._allowed, headers={**CDMI, **self._headers}) as answer:
                 missing = answer.status_code == 404
             if missing:
-                with _asked("PUT", above, allowed=self._allowed, headers=self._headers):
+                with asked("PUT", above, allowed=self._allowed, headers=self._headers):
                     pass
         _upload(url, source, last=True, allowed=self._allowed, headers=self._headers)
 
@@ -181,7 +172,7 @@ def _folders(path: str) -> list[str]:
 
 
 def _download(url: str, target: Path, **how: Any) -> None:
-    with _asked("GET", url, **how) as answer:
+    with asked("GET", url, **how) as answer:
         try:
             with target.open("wb") as file:
                 for block in answer.iter_content(BLOCK):
@@ -194,48 +185,5 @@ def _download(url: str, target: Path, **how: Any) -> None:
 def _upload(url: str, source: Path, *, last: bool = False, **how: Any) -> bool:
     """Store a file; False where the folder above it is not there, which is an error the `last` time."""
     missing = (404, 409)
-    with source.open("rb") as file, _asked("PUT", url, accept=() if last else missing, body=file, **how) as answer:
+    with source.open("rb") as file, asked("PUT", url, accept=() if last else missing, body=file, **how) as answer:
         return answer.status_code not in missing
-
-
-@contextmanager
-def _asked(
-    method: str,
-    url: str,
-    *,
-    allowed: Allowed,
-    accept: tuple[int, ...] = (),
-    body: IO[bytes] | None = None,
-    **how: Any,
-) -> "Iterator[Response]":
-    """The answer to one request, its body not yet read; a status of 300 and more raises, unless it is accepted."""
-    import requests
-    from requests.adapters import HTTPAdapter
-
-    class Guarded(HTTPAdapter):
-        """Every request passes here, those that a redirection asks for among them."""
-
-        def send(self, request: requests.PreparedRequest, *arguments: Any, **more: Any) -> requests.Response:
-            allowed(urlsplit(request.url or "").hostname or "")
-            return super().send(request, *arguments, **more)
-
-    data = body if body is None or os.fstat(body.fileno()).st_size else b""  # what is empty would be sent in chunks
-    timeout = (CONNECT_S, SILENCE_S)
-    try:
-        with requests.Session() as session:
-            session.mount("http://", Guarded())
-            session.mount("https://", Guarded())
-            with session.request(method, url, data=data, stream=True, timeout=timeout, **how) as answer:
-                if answer.status_code >= 300 and answer.status_code not in accept:
-                    raise _refusal(f"{method} {url}: answered {answer.status_code} {answer.reason}", answer.status_code)
-                yield answer
-    except requests.RequestException as error:
-        raise StoreUnavailable(f"{method} {url}: {error}") from None
-
-
-def _refusal(message: str, status: int) -> ObjectError:
-    if status == 404:
-        return NoSuchObject(message, status=status)
-    if status in (401, 403):
-        return AccessRefused(message, status=status)
-    return (StoreUnavailable if status >= 500 else ObjectError)(message, status=status)

@@ -7,6 +7,7 @@ from starlette.types import Receive, Scope, Send
 
 from infra.local.exposed.headers import to_client
 from infra.local.exposed.instance import Unavailable
+from infra.local.exposed.upstream import Elsewhere
 
 if TYPE_CHECKING:
     import aiohttp
@@ -42,6 +43,8 @@ async def carry(
     except aiohttp.WSServerHandshakeError as error:
         status = error.status if 400 <= error.status <= 599 else 502
         raise Unavailable(status, f"the service takes no websocket here (it answers {error.status})") from None
+    except Elsewhere:
+        raise Unavailable(502, "the service answers a websocket with a redirection, which is not followed") from None
     except TimeoutError:
         raise Unavailable(504, f"the service has not answered within {OPENS_S:g} s") from None
     except (aiohttp.ClientError, ConnectionError):

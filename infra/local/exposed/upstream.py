@@ -36,8 +36,11 @@ class Upstream:
                     connector = aiohttp.UnixConnector(path, limit=0, force_close=True)
                 else:
                     connector = aiohttp.TCPConnector(limit=0, force_close=True)
+                stay = aiohttp.TraceConfig()
+                stay.on_request_redirect.append(_stay)
                 self._sessions[path] = aiohttp.ClientSession(
                     connector=connector,
+                    trace_configs=[stay],
                     cookie_jar=aiohttp.DummyCookieJar(),
                     auto_decompress=False,
                     timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
@@ -57,3 +60,13 @@ class Upstream:
         """Close what is open."""
         for path in list(self._sessions):
             await self.forget(path)
+
+
+class Elsewhere(Exception):  # noqa: N818 - what was answered
+    """The service sends its client elsewhere: where that is, nobody asks in the cluster's name."""
+
+
+async def _stay(_session: object, _context: object, answered: "aiohttp.TraceRequestRedirectParams") -> None:
+    """aiohttp would follow when it opens a websocket, and has no word against it."""
+    answered.response.close()
+    raise Elsewhere
