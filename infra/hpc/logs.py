@@ -7,7 +7,7 @@ the plugin notes, each time that it looks at the jobs, how long the log is and w
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -102,9 +102,14 @@ def select(log: Path, times: Path, options: LogOptions, whole: Part) -> Part:
 
 
 async def stream(
-    log: Path, times: Path, options: LogOptions, part: Part, alive: Callable[[], bool], stay: Callable[[], bool]
+    log: Path,
+    times: Path,
+    options: LogOptions,
+    part: Part,
+    alive: Callable[[], bool],
+    gone: Callable[[], Awaitable[bool]],
 ) -> AsyncIterator[bytes]:
-    """A part of a log as it is sent; followed, until nobody writes to it (`alive`) or reads it (`stay`) any more."""
+    """A part of a log as it is sent; followed, until nobody writes to it any more, or whoever reads it is gone."""
     stamps = _Stamps(log, times) if options.timestamps else None
     left = options.bytes or None
     offset, end = part.start, part.end
@@ -126,7 +131,7 @@ async def stream(
             if left == 0:
                 return
             continue
-        if end is not None or not writes or not stay():
+        if end is not None or not writes or await gone():
             return
         if silent and time.monotonic() - began > SILENCE_S:
             yield b"\n"

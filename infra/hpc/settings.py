@@ -99,6 +99,8 @@ class Settings(BaseModel):
     """Cores of a job whose pod sets no limit."""
     memory: str = "2Gi"
     """Memory of a job whose pod sets no limit, a Kubernetes quantity."""
+    accelerator: str = "nvidia.com/gpu"
+    """The Kubernetes resource that the site's GPUs are, in limits of pods and in what the node offers."""
     grace: int = Field(default=60, ge=1, le=3600)
     """Between SIGTERM and SIGKILL: how long before the time limit a job is told to stop."""
     requeue: int = Field(default=100, ge=0)

@@ -118,18 +118,22 @@ def pod_status(record: Record, marks: Marks) -> PodStatus:
     return _status(record, states)
 
 
-def unknown_status(uid: str, namespace: str, name: str, init_containers: list[str], containers: list[str]) -> PodStatus:
+def unknown_status(pod: Record) -> PodStatus:
     """The status of a pod that nobody has asked to create yet: it waits."""
     waiting = Waiting(reason=NOT_CREATED, message="this plugin has not been asked to create the pod")
-    record = Record(uid, namespace, name, containers, init_containers)
-    return _status(record, dict.fromkeys(record.all_containers, ContainerState(waiting=waiting)))
+    return _status(pod, dict.fromkeys(pod.all_containers, ContainerState(waiting=waiting)))
 
 
-def lost_status(uid: str, namespace: str, name: str, init_containers: list[str], containers: list[str]) -> PodStatus:
+def lost_status(pod: Record) -> PodStatus:
     """The status of a pod that was created here once, and of which neither a record nor a job is left."""
-    record = Record(uid, namespace, name, containers, init_containers)
     end = Terminated(exit_code=1, reason="Lost", message="lost: this plugin has no record of the pod, nor a job of it")
-    return _status(record, dict.fromkeys(record.all_containers, ContainerState(terminated=end)))
+    return _status(pod, dict.fromkeys(pod.all_containers, ContainerState(terminated=end)))
+
+
+def deleted_status(pod: Record) -> PodStatus:
+    """The status of a pod that was deleted before it had ended."""
+    end = Terminated(exit_code=_CODES[BatchState.CANCELLED], reason="Deleted", message="the pod has been deleted")
+    return _status(pod, dict.fromkeys(pod.all_containers, ContainerState(terminated=end)))
 
 
 def last_words(folder: Path, limit: int = 300) -> str:
