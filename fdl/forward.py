@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from fdl.errors import quoted
 
 VARIABLE = "FORWARD"
+REGISTRY, REGISTRY_VARIABLE = "models", "DIOSCAR_REGISTRY"
+"""The bucket in which versions of models are kept, and the variable that names another one."""
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,16 @@ from typing import Any
 
 from fdl.document import Document
 from fdl.errors import FdlError
-from fdl.forward import VARIABLE, parse_forward
+from fdl.forward import REGISTRY, REGISTRY_VARIABLE, VARIABLE, parse_forward
 from fdl.model import Service, StorageIO
 
 
 @dataclass(frozen=True)
 class Edge:
-    """Outputs of `source` that match `pattern` arrive at `place`, the mailbox of `target` (None: of nobody here)."""
+    """Outputs of `source` that match `pattern` arrive at `place`, the mailbox of `target` (None: of nobody here).
+
+    `registry`: the place is in the registry of models, where nobody listens and what is promoted serves.
+    """
 
     source: str
     pattern: str
@@ -20,6 +23,7 @@ class Edge:
     target: str | None
     loop: bool = False
     forwarded: bool = True
+    registry: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,12 @@ class Graph:
         """What is allowed but perhaps not meant, a sentence each."""
         lines = []
         for edge in self.edges:
-            if edge.target is None:
+            if edge.target is None and not edge.registry:
                 lines.append(
                     f"{self.file}: {edge.source} forwards {edge.pattern} to {edge.place}, "
                     "where no service of this file listens"
                 )
-            elif not edge.forwarded and edge.target != edge.source:
+            elif edge.target is not None and not edge.forwarded and edge.target != edge.source:
                 lines.append(
                     f"{self.file}: {edge.source} and {edge.target} both declare {edge.place}: OSCAR from 3.5 on "
                     f'refuses the second one, write the variable {VARIABLE}: "* -> {edge.place}" instead'
@@ -80,6 +84,7 @@ class Graph:
         for index, edge in enumerate(edges):
             last = index == len(edges) - 1
             note = "" if edge.target else " (no service of this file)"
+            note = " (the registry of models)" if edge.registry else note
             note = " (loop)" if edge.loop else note
             yield f"{indent}{'└── ' if last else '├── '}{edge.pattern} → {edge.target or edge.place}{note}"
             if edge.target and not edge.loop and edge.target not in above:
@@ -94,6 +99,7 @@ class Graph:
                 "place": edge.place,
                 "target": edge.target,
                 "loop": edge.loop,
+                "registry": edge.registry,
                 "through": VARIABLE if edge.forwarded else "output",
             }
             for edge in self.edges
@@ -120,11 +126,12 @@ def draw(document: Document) -> Graph:
 
 def _edges(service: Service, document: Document) -> Iterator[Edge]:
     loops = service.engine.loop
+    registry = service.environment.variables.get(REGISTRY_VARIABLE) or REGISTRY
     for place, pattern, forwarded in _ways_out(service, document):
         bucket, _, folder = place.partition("/")
         listeners = [other.name for other in document.services if _listens(other, bucket, folder)]
         if not listeners and forwarded:
-            yield Edge(service.name, pattern, place, None)
+            yield Edge(service.name, pattern, place, None, registry=bucket == registry)
         for listener in listeners:
             yield Edge(service.name, pattern, place, listener, loop=place in loops, forwarded=forwarded)
 

@@ -1,21 +1,24 @@
 """The chain is drawn from outputs that are inputs and from FORWARD; a circle is an error unless it is wanted."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fdl.document import Document
+from fdl.document import Document, read_file
 from fdl.errors import FdlError
-from fdl.forward import format_forward, parse_forward
+from fdl.forward import REGISTRY, REGISTRY_VARIABLE, format_forward, parse_forward
 from fdl.graph import draw
 from layers.runtime import forward as runtime
+from layers.runtime import models
 from layers.runtime.contract import InputError
 from tests.fdl.conftest import service
 
 Make = Callable[..., Document]
+PULSAR = Path(__file__).parents[2] / "fdl/pulsar.yaml"
 
 
 def chained(name: str, forward: str, **fields: Any) -> dict[str, Any]:
@@ -61,6 +64,22 @@ def test_the_tree_shows_the_chain(document: Make) -> None:
     )
 
 
+def test_what_goes_to_the_registry_of_models_is_meant(document: Make) -> None:
+    forward = "**/versions/* -> models/toy; *.json -> my-models/toy"
+    variables = {"FORWARD": forward, "DIOSCAR_REGISTRY": "my-models"}
+    graph = draw(document(chained("one", forward), service("two", environment={"variables": variables})))
+    assert [edge.place for edge in graph.edges if edge.registry] == ["models/toy", "my-models/toy"]
+    assert "**/versions/* → models/toy (the registry of models)" in graph.tree()
+    assert [line.split(" to ")[1].split(",")[0] for line in graph.warnings()] == ["my-models/toy", "models/toy"]
+    assert (REGISTRY, REGISTRY_VARIABLE) == (models.BUCKET, models.VARIABLE)
+
+
+def test_the_pulsar_twin_trains_validates_and_promotes() -> None:
+    edges = draw(read_file(PULSAR)).downstream("pulsar-train") + draw(read_file(PULSAR)).downstream("pulsar-validate")
+    assert [edge.target for edge in edges if not edge.registry] == ["pulsar-validate"]
+    assert {edge.place for edge in edges if edge.registry} == {"models/pulsar-classifier"}
+
+
 def test_the_graph_is_there_for_programs(document: Make) -> None:
     assert draw(document(chained("one", "* -> two/in"), service("two"))).to_json() == {
         "services": ["one", "two"],
@@ -71,6 +90,7 @@ def test_the_graph_is_there_for_programs(document: Make) -> None:
                 "place": "two/in",
                 "target": "two",
                 "loop": False,
+                "registry": False,
                 "through": "FORWARD",
             }
         ],

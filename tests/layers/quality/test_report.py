@@ -1,6 +1,5 @@
 """Reports: the same bytes for the same verdict, complete for programs, harmless for browsers."""
 
-import hashlib
 import json
 from html.parser import HTMLParser
 from pathlib import Path
@@ -40,8 +39,7 @@ class Page(HTMLParser):
 
 def test_the_report_says_what_was_found_and_why(tmp_path: Path) -> None:
     document = report(judged(0.4), {"candidate": {"version": "0123456789abcdef"}})
-    digest = write_report(document, tmp_path / "r.json", tmp_path / "r.html")
-    assert digest == hashlib.sha256((tmp_path / "r.json").read_bytes()).hexdigest()
+    assert write_report(document, tmp_path / "r.json", tmp_path / "r.html") == (tmp_path / "r.json").read_bytes()
     read = json.loads((tmp_path / "r.json").read_text())
     assert read["passed"] is False and read["candidate"]["version"] == "0123456789abcdef"
     assert [reason["check"] for reason in read["reasons"] if not reason["passed"]] == ["floor", "better"]
