@@ -41,3 +41,11 @@ class Band:
 
 EFFELSBERG = Band()
 """The 21-cm receiver at Effelsberg as in the Crab observation of 2020-05-31: 38.15 frames a second."""
+
+OTHER_BANDS = (
+    Band(1316.0, 336.0, 256, 1.26646875e-3),  # ASKAP fly's eye
+    Band(1284.0, 856.0, 256, 306.24e-6),  # MeerKAT L band
+    Band(1370.0, 340.0, 256, 64e-6),  # a 21-cm multibeam receiver
+    Band(350.0, 100.0, 256, 81.92e-6),  # Green Bank drift scan
+)
+"""Receivers of other telescopes."""

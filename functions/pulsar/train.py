@@ -1,5 +1,8 @@
 """Train the classifier: a request in, `<request>.onnx` and `<request>.metrics.json` out.
 
+The model goes out a second time, as the version that it is in the registry (`versions/<version>/`), with a request to
+`validate` (`<request>.validate.json`): whether it will serve is decided there.
+
 Every epoch sees frames that were never seen before, drawn from the physics twin with the request's seed, so there is
 nothing to overfit and no split to leak; validation frames come from a stream of their own. Labelled frames files that
 the request names as inputs are added to every epoch. The state is saved after each epoch, and a stopped run goes on
@@ -16,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from functions.pulsar import classifier, score
+from functions.pulsar import classifier, score, versions
 from functions.pulsar.arrays import Flags, Floats, Positions
-from functions.pulsar.band import EFFELSBERG, Band
+from functions.pulsar.band import EFFELSBERG, OTHER_BANDS, Band
 from functions.pulsar.empirical import empirical_model
 from functions.pulsar.features import FeatureMaker, Features, pool_samples
 from functions.pulsar.frames import FramesFile
@@ -30,12 +33,6 @@ from layers.runtime import Checkpointed, InputError, Job, read_request
 if TYPE_CHECKING:
     import torch
 
-OTHER_BANDS = (
-    Band(1316.0, 336.0, 256, 1.26646875e-3),  # ASKAP fly's eye
-    Band(1284.0, 856.0, 256, 306.24e-6),  # MeerKAT L band
-    Band(1370.0, 340.0, 256, 64e-6),  # a 21-cm multibeam receiver
-    Band(350.0, 100.0, 256, 81.92e-6),  # Green Bank drift scan
-)
 VALIDATION_STREAM = 1 << 30
 """Epoch number of the validation frames: no training epoch has it."""
 
@@ -73,6 +70,8 @@ class Request:
 class Settings:
     """How `train` works."""
 
+    dioscar_registry: str = "models"
+    """Bucket of the registry of models, in which `validate` is to look for the version."""
     threads: int = 1
     """Threads of torch; a second core draws frames meanwhile. The result depends on it in the last bits."""
     chunk: int = 2048
@@ -101,6 +100,7 @@ def run(source: Path, destination: Path, settings: Settings, job: Job) -> None:
     model, metrics = trainer.finish()
     (destination / f"{source.name}.onnx").write_bytes(model)
     (destination / f"{source.name}.metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
+    versions.write_version(source, destination, model, metrics, job.inputs, settings.dioscar_registry)
 
 
 class Trainer:
