@@ -46,7 +46,7 @@ class Start:
 
     def begin(self, now: float) -> None:
         """The attempt begins."""
-        self.began, self._begun = now, True
+        self.began, self._begun, self._told = now, True, False
         self._timer = asyncio.get_running_loop().call_later(TOLD_S, self._due)
 
     def untold(self) -> float | None:

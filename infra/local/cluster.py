@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from infra.local.exposed.exposures import Exposures
 from infra.local.exposed.upgrade import websocket_protocol
 from infra.local.external.link import Link, WrongStore, claim
 from infra.local.holdings import Holdings
+from infra.local.interlink.executor import Interlink
+from infra.local.interlink.nodes import interlink_nodes
 from infra.local.logs import Format, configure
 from infra.local.memory import keep_freed
 from infra.local.objects import ObjectStore
@@ -36,6 +39,7 @@ from infra.local.services import Services
 from infra.local.settings import (
     REGION,
     Address,
+    Credentials,
     ExternalSettings,
     StoreAddress,
     credentials,
@@ -45,6 +49,7 @@ from infra.local.settings import (
 )
 from infra.local.tracing import from_environment
 from infra.local.users.admission import admission_of
+from infra.local.users.users import Users
 from infra.local.webhooks import Webhooks, targets_of
 from layers.objects.errors import AccessRefused
 
@@ -124,10 +129,12 @@ async def _serve(
         expiry = Expiry(data, database, store, ages)
         exposures = Exposures(data, services)
         engine.metrics.watch_webhooks(webhooks.queued)
+        nodes = interlink_nodes(data, environ)
         admission = admission_of(environ, database, store, services, keys, elsewhere=link is not None)
         if link is not None:
             link.attach(engine, services)
             await link.check()
+        engine.interlink = Interlink(data, database, nodes, address, partial(_keys, keys, admission.users), environ)
         sockets = [api_socket]
         front = make_app(
             engine,
@@ -200,6 +207,14 @@ async def _serve(
         raise ClusterError(str(error)) from None
     finally:
         database.close()
+
+
+def _keys(root: Credentials, users: Users | None, owner: str) -> tuple[str, str] | None:
+    """The keys of the object store that the pods of an owner get; the administrator's name is empty."""
+    if not owner:
+        return root.minio_access_key, root.minio_secret_key
+    account = users.accounts.get(owner) if users is not None else None
+    return None if account is None else (account.uid, account.secret_key)
 
 
 class _Server(uvicorn.Server):

@@ -19,6 +19,8 @@ AHEAD = 2
 """Jobs of a service that are staged while others run, so that a slot is never idle for want of a file."""
 STORING = 32
 """Jobs of a service whose outputs are being stored; a slot is for running, not for waiting on a disk."""
+AWAY = 256
+"""Jobs at once that run on other machines."""
 REST_S = 1.0
 """How long a job rests after the engine itself has failed with it."""
 
@@ -27,13 +29,22 @@ class Dispatcher:
     """Takes up jobs and hands each to `attempt`; belongs to one event loop."""
 
     def __init__(
-        self, database: Database, services: Services, slots: int, attempt: Callable[[Deployed, Job], Awaitable[None]]
+        self,
+        database: Database,
+        services: Services,
+        slots: int,
+        attempt: Callable[[Deployed, Job], Awaitable[None]],
+        is_away: Callable[[Deployed], bool] = lambda deployed: False,
     ) -> None:
+        """`is_away` tells whether a service's jobs run on another machine, and need no place on this one."""
         self._database = database
         self._services = services
         self._attempt = attempt
         self._total = slots
         self._slots = Slots(slots)
+        self._away = Slots(AWAY)
+        self._is_away = is_away
+        self._left_alone: set[int] = set()
         self._open = False
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._taken: dict[str, set[int]] = {}
@@ -50,10 +61,12 @@ class Dispatcher:
             self.wake(deployed.name)
 
     async def stop(self, patience_s: float) -> None:
-        """Start nothing more, wait a while for what runs, and leave the rest to the next start."""
+        """Start nothing more, wait a while for what runs here, and leave the rest to the next start."""
         self._open = False
         for timer in self._timers.values():
             timer.cancel()
+        for seq in self._left_alone:
+            self._tasks[seq].cancel()
         running = list(self._tasks.values())
         if running:
             await asyncio.wait(running, timeout=patience_s)
@@ -86,17 +99,22 @@ class Dispatcher:
     @asynccontextmanager
     async def slot(self, deployed: Deployed, job: Job) -> AsyncIterator[None]:
         """A place to run in, within the limits of the service and of the machine."""
-        async with self._slots.place(deployed.name, self._limit(deployed)):
+        away = self._is_away(deployed)
+        async with (self._away if away else self._slots).place(deployed.name, self._limit(deployed)):
             if not self._open:
                 raise asyncio.CancelledError  # the cluster is stopping: the next start takes it up
+            if away:
+                self._left_alone.add(job.seq)
             try:
                 yield
             finally:
+                self._left_alone.discard(job.seq)
                 self._before[job.service].discard(job.seq)
                 self.wake(job.service)
 
     def _limit(self, deployed: Deployed) -> int:
-        return min(deployed.settings.concurrency or self._total, self._total)
+        most = AWAY if self._is_away(deployed) else self._total
+        return min(deployed.settings.concurrency or most, most)
 
     def _look(self) -> None:
         woken, self._woken = self._woken, set()

@@ -27,6 +27,9 @@ from infra.local.executors.container import ContainerExecutor, chosen_executor
 from infra.local.executors.process import ProcessExecutor
 from infra.local.executors.warm import WarmExecutor
 from infra.local.finishing import Finisher
+from infra.local.interlink import record
+from infra.local.interlink.executor import Interlink, Told
+from infra.local.interlink.lineage import maker_of
 from infra.local.jobs import Job, State
 from infra.local.metrics import Metrics
 from infra.local.objects import PUT, ObjectStore, Origin, StoredObject
@@ -72,7 +75,9 @@ class Engine:
         self._data = data
         self._region = region
         self._tracing = tracing
-        self._dispatcher = Dispatcher(database, services, max(2, os.cpu_count() or 1), self._attempt)
+        self.interlink: Interlink | None = None
+        """The nodes beside this machine; whoever has any sets this before the start."""
+        self._dispatcher = Dispatcher(database, services, max(2, os.cpu_count() or 1), self._attempt, self._is_away)
         self._workspaces: dict[str, Workspace] = {}
         self._pending_writes: set[asyncio.Future[None]] = set()
         self._calls: dict[str, asyncio.Semaphore] = {}
@@ -82,6 +87,7 @@ class Engine:
         self._scratch = Scratch(data)
         self.metrics = Metrics(lambda: history.open_counts(database.read))
         database.add_schema(jobs.SCHEMA)
+        database.add_schema(record.SCHEMA)
         store.listeners.append(self._on_created)
 
     async def start(self) -> None:
@@ -98,11 +104,15 @@ class Engine:
         self._container = ContainerExecutor(self._data, self._limits, self._confinement.homes, os.environ)
         self._chosen = chosen_executor(os.environ)
         self.services.on_change.append(self._on_service)
+        if self.interlink is not None:
+            self.interlink.start()
         self._dispatcher.start()
 
     async def stop(self, patience_s: float = DRAIN_S) -> None:
         """Start nothing more, let what runs end or checkpoint, and leave the rest to the next start."""
         await self._dispatcher.stop(patience_s)
+        if self.interlink is not None:
+            await self.interlink.close()
         await self._warm.close()
         await self._process.close()
         await self._container.close()
@@ -168,17 +178,20 @@ class Engine:
         """End a job that waits or runs; whether there was anything to end."""
         cancelled = await self.database.write(lambda connection: jobs.cancel(connection, job))
         self._dispatcher.cancel(job)
+        self._tidy()
         return cancelled
 
     async def delete_service(self, name: str) -> None:
         """Undeploy: its open jobs are cancelled with it."""
         await self.services.delete(name, lambda connection: jobs.cancel_open(connection, name, "the service is gone"))
         self._dispatcher.cancel_service(name)
+        self._tidy()
 
     def progress(self, job: Job) -> dict[str, float] | None:
         """What a running job last said of its progress."""
-        workspace = self._workspaces.get(job.id)
-        return workspace.progress if workspace else None
+        if workspace := self._workspaces.get(job.id):
+            return workspace.progress
+        return self.interlink.progress(job) if self.interlink else None
 
     def log_path(self, job: Job) -> Path:
         """Where a job's output is streamed to."""
@@ -207,8 +220,9 @@ class Engine:
         """In the transaction that stores an object: the jobs that its bucket's notifications ask for."""
         if stored.key.endswith("/") or not event_name.startswith("s3:ObjectCreated:"):
             return  # a folder marker is not data, and a deletion brings none
+        parent = maker_of(connection, stored, origin) if self.interlink is not None else ""
         for deployed in self.listening(connection, stored.bucket, stored.key, event_name):
-            self.queue(connection, deployed, stored, event_name, origin)
+            self.queue(connection, deployed, stored, event_name, origin, parent)
 
     def listening(self, connection: sqlite3.Connection, bucket: str, key: str, event_name: str = PUT) -> list[Deployed]:
         """The services that an event on this key triggers; no user's whom the bucket is shared with no longer."""
@@ -260,6 +274,9 @@ class Engine:
 
     async def _attempt(self, deployed: Deployed, job: Job) -> None:
         """One attempt of a job, from its input's bytes to its outputs' rows; only the run itself takes up a slot."""
+        if self.interlink is not None and self.interlink.follows(deployed, job):
+            await self._attempt_away(self.interlink, deployed, job)
+            return
         workspace: Workspace | None = None
         ended: Ended | None = None
         began = time.time()
@@ -317,6 +334,40 @@ class Engine:
             self._workspaces.pop(job.id, None)
             if workspace is not None and (ended is None or ended.files is None):
                 await workspace.remove()
+
+    async def _attempt_away(self, interlink: Interlink, deployed: Deployed, job: Job) -> None:
+        """One attempt of a job on a node, which stages and stores by itself; what is left here is to tell of it."""
+        start = Start(lambda when: self._write_later(lambda connection: jobs.start(connection, job, when, reason="")))
+
+        def waits(reason: str) -> None:
+            start.untold()
+            self._write_later(lambda connection: jobs.waits(connection, job, reason))
+
+        stored = self.store.by_id(job.object) if job.object is not None else None
+        try:
+            async with self._dispatcher.slot(deployed, job):
+                with self._span(job, stored) as span:
+                    ended = await interlink.run(deployed, job, self.log_path(job), Told(start.begin, waits))
+                    span.ended(ended, ended.message)
+                if ended.code == Exit.DONE:
+                    await self._finisher.succeed_away(job, start.untold())
+                    self.metrics.ended(job.service, State.SUCCEEDED, time.time() - start.began)
+                else:
+                    reason = f"{ended.error}: {ended.message}" if ended.error else ended.message
+                    await self._failed(job, ended, reason, start)
+        except InputError as error:
+            await self._failed(job, Ended(Exit.BAD_INPUT, "InputError", str(error)), f"InputError: {error}", start)
+        finally:
+            start.untold()
+            interlink.tidy()
+
+    def _is_away(self, deployed: Deployed) -> bool:
+        """Whether a service's jobs run elsewhere, and take no place of this machine's."""
+        return self.interlink is not None and self.interlink.offloads(deployed)
+
+    def _tidy(self) -> None:
+        if self.interlink is not None:
+            self.interlink.tidy()
 
     def _span(self, job: Job, stored: StoredObject | None) -> AbstractContextManager[Attempt]:
         """The trace of an attempt, or nothing where nobody asks for traces."""

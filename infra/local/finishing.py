@@ -9,6 +9,8 @@ from infra.local import jobs, providers
 from infra.local.blobs import Blob
 from infra.local.database import Database, DatabaseError
 from infra.local.executors import Ended
+from infra.local.interlink import record
+from infra.local.interlink.lineage import run_key_of
 from infra.local.jobs import Job, OutputRow, State
 from infra.local.objects import ObjectStore, Origin, StoreError, Target
 from infra.local.services import Deployed
@@ -113,6 +115,18 @@ class Finisher:
         for blob in blobs.values():
             self._store.blobs.discard(blob)
 
+    async def succeed_away(self, job: Job, began: float | None = None) -> bool:
+        """The end of a job that has stored its outputs by itself; whether it was still open."""
+
+        def work(connection: sqlite3.Connection) -> bool:
+            if not jobs.is_open(connection, job):
+                return False
+            jobs.succeed(connection, job, [], run_key_of(connection, job), began=began)
+            self._store.unpin(connection, job.id)
+            return True
+
+        return await self._database.write(work)
+
     async def fail(
         self, job: Job, ended: Ended, reason: str, *, counted: bool = True, began: float | None = None
     ) -> State:
@@ -121,6 +135,7 @@ class Finisher:
         def work(connection: sqlite3.Connection) -> State:
             if not jobs.is_open(connection, job):
                 return State.CANCELLED
+            record.end(connection, job.id)
             if began is not None:
                 jobs.start(connection, job, began)
             if ended.code == Exit.AGAIN or not counted:

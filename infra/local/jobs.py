@@ -220,13 +220,13 @@ def add(
     )
 
 
-def start(connection: sqlite3.Connection, job: Job, began: float | None = None) -> None:
-    """An attempt begins, or began, unless the job has been cancelled meanwhile."""
+def start(connection: sqlite3.Connection, job: Job, began: float | None = None, reason: str | None = None) -> None:
+    """An attempt begins, or began, unless the job has been cancelled meanwhile; what is said of it may change."""
     now = began or time.time()
     begun = connection.execute(
-        "UPDATE jobs SET state = ?, attempt = attempt + 1, started = ?, not_before = 0"
+        "UPDATE jobs SET state = ?, attempt = attempt + 1, started = ?, not_before = 0, reason = coalesce(?, reason)"
         " WHERE seq = ? AND state IN ('Pending', 'Running', 'Retrying')",
-        (State.RUNNING, now, job.seq),
+        (State.RUNNING, now, reason, job.seq),
     )
     if begun.rowcount:
         _note(connection, job.seq, State.RUNNING, job.attempt + 1, now=now)
@@ -270,6 +270,21 @@ def again(connection: sqlite3.Connection, job: Job, exit_code: int, reason: str,
         (State.PENDING, job.attempt, now + pause_s, exit_code, reason, job.seq),
     )
     _note(connection, job.seq, State.PENDING, job.attempt, reason, now=now)
+
+
+def waits(connection: sqlite3.Connection, job: Job, reason: str) -> None:
+    """What is to run the job has it, and does not run it yet, or no longer does; its attempt has not begun."""
+    before = connection.execute(
+        "SELECT state FROM jobs WHERE seq = ? AND state IN ('Pending', 'Running', 'Retrying')", (job.seq,)
+    ).fetchone()
+    if before is None:
+        return
+    connection.execute(
+        "UPDATE jobs SET state = ?, attempt = ?, not_before = 0, reason = ? WHERE seq = ?",
+        (State.PENDING, job.attempt, reason, job.seq),
+    )
+    if before["state"] != State.PENDING:
+        _note(connection, job.seq, State.PENDING, job.attempt, reason)
 
 
 def interrupted(connection: sqlite3.Connection) -> int:

@@ -4,6 +4,7 @@ The cluster's own store is the provider `minio.default`; its credentials are tho
 """
 
 import base64
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,12 +13,15 @@ from typing import TYPE_CHECKING, Any
 from layers.objects.client import S3Client
 from layers.objects.errors import ObjectError
 from layers.runtime.contract import InputError
+from layers.runtime.podstore import PodStore, is_pod
 
 if TYPE_CHECKING:
     from events.notifications import Notification
 
-CONFIG = Path("/oscar/config/function_config.yaml")
-SECRETS = Path("/var/run/secrets/providers")
+ROOT = os.environ.get("DIOSCAR_POD_ROOT", "")
+"""Where a pod that is a plain process has its mounts; in a container they are where Kubernetes puts them."""
+CONFIG = Path(f"{ROOT}/oscar/config/function_config.yaml")
+SECRETS = Path(f"{ROOT}/var/run/secrets/providers")
 OWN = "minio.default"
 
 
@@ -180,6 +184,10 @@ def client(config: ServiceConfig, secrets: Path = SECRETS, provider: str = OWN) 
         return None
     region, verify = str(known.get("region") or "us-east-1"), bool(known.get("verify", True))
     try:
-        return S3Client(endpoint, access, secret, region=region, verify=verify)
+        if not is_pod():
+            return S3Client(endpoint, access, secret, region=region, verify=verify)
+        store = PodStore(endpoint, access, secret, region=region, verify=verify)
+        store.job = os.environ["JOB_UUID"]
+        return store
     except ObjectError as error:
         raise StorageError(f"storage_providers.{provider}: {error}") from None

@@ -24,7 +24,7 @@ from layers.runtime import storage
 from layers.runtime.contract import Exit, InputError
 from layers.runtime.incoming import Payload, StorageEvent, interpret
 
-SCRIPT = Path("/oscar/config/script.sh")
+SCRIPT = Path(f"{storage.ROOT}/oscar/config/script.sh")
 LARGEST_VARIABLE = 128 * 1024
 """Bytes of one environment variable, its name and its end among them: Linux starts no program with more."""
 

@@ -27,11 +27,14 @@ class ConfigurationRoutes:
         credentials: Credentials,
         address: StoreAddress,
         users: Users | None = None,
+        interlink: bool = False,
     ) -> None:
+        """`interlink`: whether services may name a node."""
         self._configuration = configuration
         self._credentials = credentials
         self._address = address
         self._users = users
+        self._interlink = interlink
 
     async def read(self, request: Request) -> Response:
         """The cluster's features and the caller's keys."""
@@ -44,7 +47,7 @@ class ConfigurationRoutes:
                     "services_namespace": "oscar-svc",
                     "controller_service_account": "",
                     "gpu_available": False,
-                    "interLink_available": False,
+                    "interLink_available": self._interlink,
                     "serverless_backend": "dioscar",
                     "yunikorn_enable": False,
                     "kueue_enable": False,

@@ -36,7 +36,9 @@ def oscar_routes(
 ) -> System:
     """The routes; `elsewhere` where the cluster's objects are in another store."""
     keys = sigv4.Credentials(credentials.minio_access_key, credentials.minio_secret_key)
-    configuration = ConfigurationRoutes(holdings.configuration, credentials, address, users)
+    configuration = ConfigurationRoutes(
+        holdings.configuration, credentials, address, users, interlink=engine.interlink is not None
+    )
     services = ServiceRoutes(engine, address, holdings, deployments)
     buckets = BucketRoutes(engine, holdings.quotas, address.endpoint if elsewhere else "")
     presign = PresignRoutes(engine, keys, address, elsewhere=elsewhere)

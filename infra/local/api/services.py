@@ -85,6 +85,8 @@ class ServiceRoutes:
                 "Check the additional configuration file on 'config.yaml'",
                 500,
             )
+        if wrong := self._offloaded_wrongly(service):
+            return text_reply(f"{INVALID}{wrong}", 400)
         try:
             await self._services.create(service, request.state.user.uid)
         except ServiceExists:
@@ -109,6 +111,8 @@ class ServiceRoutes:
             return empty(404)
         if not policy.changes_service(request.state.user, before):
             return text_reply(f"User {request.state.user.uid} doesn't have permision to modify this service", 403)
+        if wrong := self._offloaded_wrongly(service):
+            return text_reply(f"{INVALID}{wrong}", 400)
         if _volume(before.service) != _volume(service):
             return text_reply("volume updates are not supported after service creation", 400)
         try:
@@ -185,6 +189,15 @@ class ServiceRoutes:
         )
         kserve = f',"kserve":{dumps(service.kserve.to_json())}' if service.kserve else ""
         return _Text(dumps(shown.to_json())[:-1], f"{kserve}}}")
+
+    def _offloaded_wrongly(self, service: Service) -> str:
+        """Why a service cannot run on the interLink node that it names; empty where it can, or names none."""
+        name, interlink = service.interlink_node_name, self._engine.interlink
+        if not name or interlink is None:
+            return ""
+        if wrong := interlink.check(name):
+            return f"interlink_node_name: {wrong}"
+        return "volume: an interLink node has no volumes of the cluster; leave it out" if service.volume else ""
 
     def _volume_status(self, deployed: Deployed) -> VolumeStatus:
         config = deployed.service.volume

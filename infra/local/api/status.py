@@ -1,4 +1,4 @@
-"""`/system/status`: the machine as a cluster of one node, the cluster's jobs, and its objects.
+"""`/system/status`: the machine as a node, those that interLink adds, the cluster's jobs, and its objects.
 
 The names of the fields are OSCAR's; its "cores" are thousandths of one.
 """
@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from fdl.quantities import parse_cpu
 from infra.local import history
+from infra.local.api.nodes import Nodes
 from infra.local.api.replies import json_reply
 from infra.local.engine import Engine
 from infra.local.jobs import OSCAR_PHASES, State
@@ -35,6 +36,7 @@ class StatusRoutes:
     def __init__(self, engine: Engine, users: Users | None = None) -> None:
         self._engine = engine
         self._oidc = None if users is None else users.settings
+        self._nodes = Nodes(engine.interlink)
         self._began = time.time()
         self._seen: tuple[float, int] = 0.0, 0
 
@@ -61,8 +63,9 @@ class StatusRoutes:
             "status": "Ready",
             "conditions": [{"type": "Ready", "status": True}],
         }
+        nodes = [node, *await self._nodes.shown()]
         return {
-            "nodes_count": 1,
+            "nodes_count": len(nodes),
             "metrics": {
                 "cpu": {
                     "total_free_cores": free,
@@ -78,7 +81,7 @@ class StatusRoutes:
                 },
                 "gpu": {"total_gpu": 0},
             },
-            "nodes": [node],
+            "nodes": nodes,
         }
 
     def _oscar(self, admin: bool) -> dict[str, Any]:

@@ -8,8 +8,8 @@ asks for it first, and creates it only where the plugin knows nothing of it.
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from infra.local.database import Database
 from infra.local.executors import Ended
@@ -41,12 +41,12 @@ Keys = Callable[[str], tuple[str, str] | None]
 """The S3 keys of an owner, by uid; the administrator's is empty."""
 
 
-class Told(Protocol):
-    """Who is told of what a pod does."""
+@dataclass(frozen=True)
+class Told:
+    """Who is told that a pod runs (since when, in Unix seconds), and why it does not."""
 
-    def begin(self, when: float) -> None: ...
-
-    def waits(self, reason: str) -> None: ...
+    begin: Callable[[float], None]
+    waits: Callable[[str], None]
 
 
 class Interlink:
@@ -63,7 +63,6 @@ class Interlink:
         *,
         lost_s: float = LOST_S,
     ) -> None:
-        database.add_schema(record.SCHEMA)
         self.nodes = nodes
         self._database = database
         self._store = store
