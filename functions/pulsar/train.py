@@ -5,8 +5,9 @@ The model goes out a second time, as the version that it is in the registry (`ve
 
 Every epoch sees frames that were never seen before, drawn from the physics twin with the request's seed, so there is
 nothing to overfit and no split to leak; validation frames come from a stream of their own. Labelled frames files that
-the request names as inputs are added to every epoch. The state is saved after each epoch, and a stopped run goes on
-where it was: the same request gives the same model, stopped or not, on the same kind of machine.
+the request names as inputs are added to every epoch. The state is saved between chunks, and a stopped run goes on
+where it was: the same request gives the same model, stopped or not, on the same kind of machine. Several processes
+(docs/training.md) draw and learn a part of every chunk each, which gives another model, but always the same.
 """
 
 import importlib.util
@@ -32,6 +33,8 @@ from layers.runtime import Checkpointed, InputError, Job, read_request
 
 if TYPE_CHECKING:
     import torch
+
+    from layers.learning.distributed import Ranks
 
 VALIDATION_STREAM = 1 << 30
 """Epoch number of the validation frames: no training epoch has it."""
@@ -75,7 +78,14 @@ class Settings:
     threads: int = 1
     """Threads of torch; a second core draws frames meanwhile. The result depends on it in the last bits."""
     chunk: int = 2048
-    """Frames that are drawn and held at once."""
+    """Frames that are drawn and held at once; of several processes, by all of them together."""
+    checkpoint_steps: int = 0
+    """Steps of the optimiser between checkpoints, at least; they stand between chunks. 0: after every chunk."""
+    device: Literal["cpu", "cuda"] = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.threads < 1 or self.chunk < 1 or self.checkpoint_steps < 0:
+            raise ValueError("threads and chunk are at least 1, checkpoint_steps at least 0")
 
 
 @dataclass(frozen=True)
@@ -93,10 +103,15 @@ def run(source: Path, destination: Path, settings: Settings, job: Job) -> None:
     for package in ("torch", "onnx"):
         if importlib.util.find_spec(package) is None:
             raise InputError(f"{source.name}: training needs {package}, which is not here; run ./dioscar install train")
+    from layers.learning.distributed import joined
+
     given = [examples for item in job.inputs for examples in read_labelled(item.path, settings.chunk)]
-    trainer = Trainer(request, settings, job)
-    trainer.resume()
-    trainer.train(given)
+    with joined(settings.device) as ranks:
+        trainer = Trainer(request, settings, job, ranks)
+        trainer.resume()
+        trainer.train(given)
+    if not ranks.is_first:
+        return
     model, metrics = trainer.finish()
     (destination / f"{source.name}.onnx").write_bytes(model)
     (destination / f"{source.name}.metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
@@ -106,57 +121,54 @@ def run(source: Path, destination: Path, settings: Settings, job: Job) -> None:
 class Trainer:
     """The state of a training and its steps."""
 
-    def __init__(self, request: Request, settings: Settings, job: Job) -> None:
+    def __init__(self, request: Request, settings: Settings, job: Job, ranks: "Ranks | None" = None) -> None:
         import torch
 
         from functions.pulsar.network import Network
+        from layers.learning.checkpoints import Checkpoint
+        from layers.learning.distributed import ALONE
 
         self.request, self.settings, self.job = request, settings, job
+        self.ranks = ranks or ALONE
+        if self.ranks.size > 1 and min(chunk_sizes(request.frames, settings.chunk)) < 2 * self.ranks.size:
+            raise InputError(f"frames: {request.frames} make a chunk that is too small for {self.ranks.size} processes")
         torch.set_num_threads(settings.threads)
         torch.manual_seed(request.seed)
-        self.network = Network()
+        self.network = Network().to(self.ranks.device)
+        self.learner = self.ranks.wrap(self.network)
         self.optimiser = torch.optim.AdamW(self.network.parameters(), request.learning_rate, weight_decay=1e-3)
-        self.epoch = self.chunk = self.step = 0
+        self.checkpoint = Checkpoint(job, self.ranks)
+        self.epoch = self.chunk = self.step = self.saved = 0
         self.losses: list[float] = []
         self.population = population(request)
 
-    @property
-    def state_file(self) -> Path:
-        return self.job.checkpoint / "training.pt"
-
     def resume(self) -> None:
         """Go on from the checkpoint, if there is one."""
-        import torch
-
-        if not self.state_file.exists():
+        found = self.checkpoint.load()
+        if found is None:
             return
-        state = torch.load(self.state_file, weights_only=True)
+        state = found.state
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.epoch, self.chunk, self.step = state["epoch"], state["chunk"], state["step"]
-        self.losses = state["losses"]
+        self.epoch, self.chunk, self.losses = state["epoch"], state["chunk"], state["losses"]
+        self.step = self.saved = found.step
 
     def save(self) -> None:
-        import torch
-
-        self.job.checkpoint.mkdir(parents=True, exist_ok=True)
-        fresh = self.state_file.with_suffix(".new")
-        torch.save(
-            {
-                "network": self.network.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "epoch": self.epoch,
-                "chunk": self.chunk,
-                "step": self.step,
-                "losses": self.losses,
-            },
-            fresh,
-        )
-        fresh.replace(self.state_file)
+        """Have the next attempt go on from here."""
+        state = {
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "epoch": self.epoch,
+            "chunk": self.chunk,
+            "losses": self.losses,
+        }
+        self.checkpoint.save(self.step, state)
+        self.saved = self.step
 
     def train(self, given: list[Examples]) -> None:
         """All epochs that are left; chunks are drawn in a second thread while the network learns."""
         sizes = chunk_sizes(self.request.frames, self.settings.chunk)
+        given = [some for some in map(self._part, given) if len(some.truth)]
         chunks = len(sizes) + len(given)
         total = self.request.epochs * chunks
         todo = [divmod(n, chunks) for n in range(self.epoch * chunks + self.chunk, total)]
@@ -164,7 +176,10 @@ class Trainer:
         def examples(epoch: int, chunk: int) -> Examples:
             if chunk >= len(sizes):
                 return given[chunk - len(sizes)]
-            return draw_examples(self.population, sizes[chunk], (self.request.seed, epoch, chunk))
+            if self.ranks.size == 1:
+                return draw_examples(self.population, sizes[chunk], (self.request.seed, epoch, chunk))
+            seed = (self.request.seed, epoch, chunk, self.ranks.rank)
+            return draw_examples(self.population, sizes[chunk] // self.ranks.size, seed)
 
         with ThreadPoolExecutor(1) as drawing:
             coming = drawing.submit(examples, *todo[0]) if todo else None
@@ -173,15 +188,23 @@ class Trainer:
                 current = coming.result()
                 if place + 1 < len(todo):
                     coming = drawing.submit(examples, *todo[place + 1])
-                loss = self._learn(current, total)
-                self.losses.append(loss)
+                self.losses.append(self.ranks.mean(self._learn(current, total)))
                 self.epoch, self.chunk = (epoch, chunk + 1) if chunk + 1 < chunks else (epoch + 1, 0)
                 self.job.progress(epoch * chunks + chunk + 1, total)
-                if self.job.stopping and place + 1 < len(todo):
+                stopping = self.ranks.any(self.job.stopping)
+                last = place + 1 == len(todo)
+                if stopping or last or self.step - self.saved >= max(1, self.settings.checkpoint_steps):
                     self.save()
+                if stopping and not last:
                     raise Checkpointed(f"stopped after {self.epoch} epochs and {self.chunk} chunks")
-                if self.chunk == 0:
-                    self.save()
+
+    def _part(self, examples: Examples) -> Examples:
+        """This process's part of examples that all of them have."""
+        if self.ranks.size == 1:
+            return examples
+        some = self.ranks.share(len(examples.truth))
+        features = Features(*(values[some] for values in examples.features.as_inputs().values()))
+        return Examples(features, examples.truth[some], examples.snr[some])
 
     def _learn(self, examples: Examples, chunks: int) -> float:
         """One pass over a chunk; returns the mean loss."""
@@ -191,8 +214,9 @@ class Trainer:
         order = np.random.default_rng((self.request.seed, 7, self.step)).permutation(len(examples.truth))
         losses = []
         steps = chunks * max(1, self.settings.chunk // self.request.batch)
-        for start in range(0, len(order) - 1, self.request.batch):
-            some = np.sort(order[start : start + self.request.batch])
+        batch = max(2, self.request.batch // self.ranks.size) if self.ranks.size > 1 else self.request.batch
+        for start in range(0, len(order) - 1, batch):
+            some = np.sort(order[start : start + batch])
             if len(some) < 2:
                 continue  # batch normalisation needs two
             rate = self.request.learning_rate * min(
@@ -200,8 +224,8 @@ class Trainer:
             )
             for group in self.optimiser.param_groups:
                 group["lr"] = float(rate)
-            logits = self.network(as_tensors(examples.features, some))
-            truth = torch.from_numpy(examples.truth[some].astype(np.float32))
+            logits = self.learner(as_tensors(examples.features, some, self.ranks.device))
+            truth = torch.from_numpy(examples.truth[some].astype(np.float32)).to(self.ranks.device)
             loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, truth)
             self.optimiser.zero_grad()
             loss.backward()
@@ -227,7 +251,7 @@ class Trainer:
         """Thresholds on validation frames, the ONNX model, the metrics on a second half that chose no threshold."""
         from functions.pulsar.network import to_onnx
 
-        self.network.eval()
+        self.network.to("cpu").eval()
         half = max(9, self.request.validation_frames // 2)
         fit = draw_examples(self.population, half, (self.request.seed, VALIDATION_STREAM, 0))
         test = draw_examples(self.population, half, (self.request.seed, VALIDATION_STREAM, 1))
@@ -357,11 +381,14 @@ def read_labelled(path: Path, chunk: int) -> Iterator[Examples]:
             yield Examples(_join(parts), file.column("labels", start, stop).astype(bool), snr)
 
 
-def as_tensors(features: Features, some: Positions) -> "dict[str, torch.Tensor]":
+def as_tensors(features: Features, some: Positions, device: str = "cpu") -> "dict[str, torch.Tensor]":
     """Chosen examples as float32 tensors."""
     import torch
 
-    return {name: torch.from_numpy(values[some].astype(np.float32)) for name, values in features.as_inputs().items()}
+    return {
+        name: torch.from_numpy(values[some].astype(np.float32)).to(device)
+        for name, values in features.as_inputs().items()
+    }
 
 
 def _half(features: Features) -> Features:

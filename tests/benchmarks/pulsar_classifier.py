@@ -179,7 +179,7 @@ def cross(test: dict[str, Frames]) -> list[dict[str, Any]]:
             source = Path(folder) / "r.json"
             request = {"frames": 12_000, "epochs": 2, "seed": 7, "generators": trained_on, "other_bands": 0.0}
             source.write_text(json.dumps(request))
-            train.run(source, Path(folder), train.Settings(), Job(MODEL, Path(folder) / "kept"))
+            train.run(source, Path(folder), train.Settings(), Job(MODEL, Path(folder)))
             spent = time.process_time() - began
             model = classifier.load(Path(folder) / "r.json.onnx")
         for name, frames in test.items():
