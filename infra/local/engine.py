@@ -32,6 +32,7 @@ from infra.local.interlink.executor import Interlink, Told
 from infra.local.interlink.lineage import maker_of
 from infra.local.jobs import Job, State
 from infra.local.metrics import Metrics
+from infra.local.models import Models
 from infra.local.objects import PUT, ObjectStore, Origin, StoredObject
 from infra.local.services import Deployed, NoSuchService, Services, exists
 from infra.local.staging import Stager
@@ -85,6 +86,7 @@ class Engine:
         self._stager = Stager(database, store, data)
         self._finisher = Finisher(database, store)
         self._scratch = Scratch(data)
+        self.models = Models(data, store)
         self.metrics = Metrics(lambda: history.open_counts(database.read))
         database.add_schema(jobs.SCHEMA)
         database.add_schema(record.SCHEMA)
@@ -95,6 +97,7 @@ class Engine:
         kill_left_behind(self._data)
         (self._data / "home").mkdir(exist_ok=True)
         self._scratch.clear()
+        self.models.clear()
         await self.database.write(jobs.interrupted)
         self._limits = limits.Limits(memory=limits.are_on(os.environ))
         names = [deployed.name for deployed in self.services.all()]
@@ -119,6 +122,7 @@ class Engine:
         await self._limits.close()
         self._confinement.close()
         self._scratch.close()
+        await self.models.close()
         await asyncio.gather(*self._pending_writes, return_exceptions=True)
 
     def bounds(self) -> tuple[limits.Limits, Confinement]:
@@ -162,7 +166,9 @@ class Engine:
                 staged = await self._stager.stage_event(event, workspace)
                 if executor is not self._warm:
                     staged = staged.unpacked()
-                ended = await executor.run(deployed, staged, timeout_s=deployed.settings.timeout_s or CALL_S)
+                async with self.models.served(deployed, call=True) as models:
+                    given = staged.adding(models)
+                    ended = await executor.run(deployed, given, timeout_s=deployed.settings.timeout_s or CALL_S)
                 self.metrics.called(deployed.name, ended.code)
                 left = ended.files is None
                 size = staged.size() if left else wire.TRAVELS
@@ -267,6 +273,7 @@ class Engine:
         self._warm.forget(name)
         self._scratch.forget(name)
         self._calls.pop(name, None)
+        self.models.on_service(self.services.get(name))
         if self.services.get(name) is None:
             self.metrics.forget(name)
             self._confinement.forget(name)
@@ -301,7 +308,9 @@ class Engine:
                 if not staged.quiet:
                     staged.mark_attempt(job.attempt + 1)
                 with self._span(job, stored) as span:
-                    ended = await executor.run(deployed, staged, timeout_s=deployed.settings.timeout_s)
+                    async with self.models.served(deployed) as models:
+                        given = staged.adding(models)
+                        ended = await executor.run(deployed, given, timeout_s=deployed.settings.timeout_s)
                     span.ended(ended, "" if ended.code == Exit.DONE else why_failed(ended, workspace))
             if ended.code == Exit.DONE:
                 self._scratch.time(deployed.name, None if ended.files is None else time.time() - began)

@@ -168,6 +168,10 @@ class ObjectStore:
             raise
         return stored.sha256
 
+    async def ensure_bucket(self, name: str, owner: str) -> None:
+        """Make a bucket where it is missing."""
+        await self.database.write(lambda connection: self.create_bucket(connection, name, owner=owner, exist_ok=True))
+
     async def slice(self, stored: StoredObject, start: int, end: int, digests: Sequence[Digest] = ()) -> Blob:
         """Take a copy of some of an object's bytes for a later `insert`."""
         return await self.blobs.slice(blob_of(stored), start, end, digests)

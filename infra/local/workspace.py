@@ -101,6 +101,10 @@ class Workspace:
         self.received.mkdir()
         self.produced.mkdir()
 
+    def adding(self, variables: Mapping[str, str]) -> "Workspace":
+        """The same, with more variables."""
+        return replace(self, job_variables={**self.job_variables, **variables}) if variables else self
+
     def unpacked(self) -> "Workspace":
         """The same, its input in the file that the run expects."""
         if self.content is None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from layers.runtime import models as registry
 from layers.runtime.contract import InputError
 
 _NAME = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)+")
@@ -144,13 +145,17 @@ def _state_of(path: str | Path) -> tuple[int, int, int]:
 def resolve_models(function: Function, environ: Mapping[str, str]) -> dict[str, Path]:
     """The file that serves under each name in the function's `MODELS`.
 
-    The caller may pin a version with `DIOSCAR_MODEL_<NAME>` (upper case, `_` for `-`); else the one shipped in the
-    twin's folder serves. Raises ModelError where neither is there.
+    The caller may pin a version with `DIOSCAR_MODEL_<NAME>` (upper case, `_` for `-`), as the embedded cluster does
+    with what was promoted; in a pod that has credentials, the registry is asked here; else the file shipped in the
+    twin's folder serves. Raises ModelError where none is there, and as `layers.runtime.models.from_pod` does.
     """
     paths = {}
     for name in function.models:
         variable = model_variable(name)
-        path = Path(environ.get(variable) or function.folder / f"{name}.onnx")
+        promoted: str | Path | None = environ.get(variable)
+        if not promoted and not environ.get("DIOSCAR_ENGINE"):
+            promoted = registry.from_pod(name, environ)
+        path = Path(promoted or function.folder / f"{name}.onnx")
         if not path.is_file():
             raise ModelError(f'model "{name}" is not at {path}; train it, or set {variable} to its file')
         paths[name] = path

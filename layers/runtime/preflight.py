@@ -16,7 +16,7 @@ from layers.runtime import function as functions
 from layers.runtime.contract import InputError
 from layers.runtime.parameters import read_settings
 
-OURS = ("DIOSCAR_FUNCTION", "FORWARD")
+OURS = ("DIOSCAR_FUNCTION", "DIOSCAR_REGISTRY", "FORWARD")
 """What the runtime itself reads; `DIOSCAR_MODEL_<NAME>` beside them."""
 OTHERS = re.compile(
     r"(OMP|OPENBLAS|MKL|NUMEXPR|CUDA|NVIDIA|HDF5|ORT|TORCH|OTEL|AWS|MINIO|OSCAR|LC|LD|SSL)_\w+"

@@ -94,6 +94,7 @@ def make_app(
             system("DELETE", "/system/logs/{service}/{job}", logs.delete),
             administration("GET", "/metrics", own.metrics),
             administration("GET", "/dioscar/v1/status", own.status),
+            administration("GET", "/dioscar/v1/models", own.models),
             system("GET", "/dioscar/v1/jobs", own.jobs),
             system("GET", "/dioscar/v1/jobs/{job}", own.job),
             system("POST", "/dioscar/v1/jobs/{job}/cancel", own.cancel),

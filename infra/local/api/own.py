@@ -96,6 +96,10 @@ class OwnRoutes:
             }
         )
 
+    async def models(self, request: Request) -> Response:
+        """Which model versions serve, registry by registry, and which promotions cannot be followed."""
+        return json_reply({"registries": await self._engine.models.summary()})
+
     async def backup(self, request: Request) -> Response:
         """Copy the cluster, while it runs, to the folder in `{"to": PATH}` on its own machine."""
         try:

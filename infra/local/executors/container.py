@@ -23,6 +23,7 @@ from infra.local.executors import Ended
 from infra.local.executors.homes import Homes
 from infra.local.executors.limits import MOST_PROCESSES, OUT_OF_MEMORY, PROCESS, Limits, in_units
 from infra.local.executors.process import kill_group, killed, timed_out, within
+from infra.local.models import readable
 from infra.local.services import Deployed
 from infra.local.workspace import MARK, Workspace, read_json, service_environment
 
@@ -147,6 +148,7 @@ class ContainerExecutor:
             *_ulimits(),
             *self._user(),
             *(f"--volume={folder}:{folder}" for folder in own),
+            *(f"--volume={folder}:{folder}:ro" for folder in readable(self._data, deployed)),
             *(f"--volume={script}:{SCRIPT}:ro", f"--volume={variables}:{VARIABLES}:ro"),
             *(f"--env={name}={value}" for name, value in environment.items() if not IDENTIFIER.fullmatch(name)),
             *(f"--workdir={workspace.folder}", "--entrypoint=/bin/sh"),

@@ -12,6 +12,7 @@ from fdl.quantities import parse_memory
 from infra.local.executors import Ended
 from infra.local.executors.confinement import Confinement
 from infra.local.executors.limits import OUT_OF_MEMORY, PROCESS, Limits, last_in_line
+from infra.local.models import readable
 from infra.local.services import Deployed
 from infra.local.workspace import Workspace, read_json, service_environment
 
@@ -43,7 +44,8 @@ class ProcessExecutor:
             PROCESS: mark,
         }
         own = [workspace.folder, Path(environment["DIOSCAR_CHECKPOINT"])]
-        confined = self._confinement.confine(["/bin/sh", str(script)], deployed, mark, own)
+        models = readable(self._data, deployed)
+        confined = self._confinement.confine(["/bin/sh", str(script)], deployed, mark, own, models)
         try:
             with workspace.log.open("ab") as log:
                 process = await asyncio.create_subprocess_exec(

@@ -25,6 +25,7 @@ from infra.local.executors.channel import Channel
 from infra.local.executors.confinement import Confined, Confinement
 from infra.local.executors.limits import PROCESS, Limits, last_in_line
 from infra.local.executors.process import GRACE_S, kill_group, killed, timed_out
+from infra.local.models import readable
 from infra.local.services import Deployed
 from infra.local.workspace import Workspace, checkpoints_of, service_environment
 from layers.runtime.contract import Exit
@@ -261,7 +262,7 @@ class WarmExecutor:
         fcntl.fcntl(output, fcntl.F_SETFL, os.O_APPEND)
         with theirs, their_logs:
             command = [sys.executable, "-P", "-m", "layers.runtime.worker", f"--fd={ends[0]}", f"--logs={ends[1]}"]
-            confined = self._confinement.confine(command, deployed, mark, own)
+            confined = self._confinement.confine(command, deployed, mark, own, readable(self._data, deployed))
             process = await asyncio.create_subprocess_exec(
                 *confined.command,
                 cwd=folders[0],

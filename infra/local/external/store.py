@@ -115,6 +115,13 @@ class ExternalStore(ObjectStore):
             raise InputError(f"{name}: has been overwritten since it was asked for; the newer one has its own event")
         return await asyncio.to_thread(_sha256, target)
 
+    async def ensure_bucket(self, name: str, owner: str) -> None:
+        """Make a bucket there where it is missing."""
+        try:
+            await self._remote.make_buckets([name])
+        except ObjectError as error:
+            raise StoreTrouble(error) from error
+
     async def ingest(self, path: Path, within: Path | None = None) -> Blob:
         """Take note of a finished file, which must stay until it is published."""
         size = path.lstat().st_size
