@@ -162,6 +162,17 @@ def read_one(name: str, entry: Any, where: str = "") -> Schedule:
     return schedule
 
 
+def read_alone(text: str) -> Schedule:
+    """The schedule in a JSON document of its own, `{"name": NAME, ...fields}`. Raises ScheduleError."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ScheduleError(f"is no JSON ({error}); render it again") from None
+    if not isinstance(document, dict):
+        raise ScheduleError('is no schedule; write {"name": NAME, "service": SERVICE, ...}')
+    return read_one(str(document.pop("name", "")), document)
+
+
 _KINDS = ("cron", "at", "gather", "model")
 
 
