@@ -65,11 +65,11 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
     names = sys.argv[1:] if arguments is None else arguments
     if len(names) != 1:
         return _end("usage: python3 -P -m events.call FILE", 2)
+    if not environ.get("OSCAR_TOKEN_FILE"):
+        return _end("dioscar: OSCAR_TOKEN_FILE: is not set; name the file that holds the service's token", 65)
     try:
         schedule = read_alone(Path(names[0]).read_text(encoding="utf-8"))
-        token = (
-            Path(environ.get("OSCAR_TOKEN_FILE") or "OSCAR_TOKEN_FILE is not set").read_text(encoding="utf-8").strip()
-        )
+        token = Path(environ["OSCAR_TOKEN_FILE"]).read_text(encoding="utf-8").strip()
     except (ValueError, OSError) as error:
         return _end(f"dioscar: {names[0]}: {error}", 65)
     if schedule.at is not None:

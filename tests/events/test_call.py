@@ -1,4 +1,4 @@
-"""A schedule's call from another cluster: made at its time, again while nobody answers, and never with a wrong token."""
+"""A schedule's call from another cluster: made at its time, and again while nobody answers."""
 
 import json
 import socket
@@ -55,6 +55,7 @@ def test_a_wrong_token_is_said_at_once(cluster: Cluster, run):
 
 def test_what_is_missing_is_named(run):
     assert run({"service": "s"})[0] == 65
+    assert main(["schedule.json"], {}) == 65
     status, said = run(NIGHTLY, endpoint="oscar:8080")
     assert (status, said) == (
         1,
