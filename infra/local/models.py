@@ -43,12 +43,13 @@ log = logging.getLogger("dioscar.models")
 
 @dataclass
 class Shelf:
-    """One registry as one owner's services see it."""
+    """One registry as one owner's services see it; `changes` are counted, and those that have been `read`."""
 
     bucket: str
     owner: str
     folder: Path
-    changed: bool = True
+    changes: int = 1
+    read: int = 0
     again_at: float = 0.0
     made: float = 0.0
     known: bool = False
@@ -146,10 +147,10 @@ class Models:
         if not isinstance(self._store, ExternalStore):
             bucket = buckets.get(self._store.database.read, shelf.bucket)
             if bucket is None or not is_for(bucket, deployed):
-                shelf.changed, shelf.again_at = False, time.monotonic() + REST_S
+                shelf.read, shelf.again_at = shelf.changes, time.monotonic() + REST_S
                 return {}
             if bucket.created != shelf.made:  # another one of that name
-                shelf.made, shelf.changed, due = bucket.created, True, True
+                shelf.made, shelf.changes, due = bucket.created, shelf.changes + 1, True
         if due:
             await self._look(shelf)
         paths = {model_variable(name): path for name, (_, path) in shelf.served.items()}
@@ -163,24 +164,22 @@ class Models:
         return shelf
 
     def _due(self, shelf: Shelf) -> bool:
-        return shelf.changed or time.monotonic() >= shelf.again_at
+        return shelf.read < shelf.changes or time.monotonic() >= shelf.again_at
 
     async def _look(self, shelf: Shelf) -> None:
         """Read the registry again; what cannot be read now leaves what served before."""
         async with shelf.lock:
             if not self._due(shelf):
                 return  # somebody else has, while we waited
-            shelf.changed = False
-            shelf.again_at = time.monotonic() + POLL_S if isinstance(self._store, ExternalStore) else math.inf
+            changes = shelf.changes
             try:
                 served, problems = await self._read(shelf)
             except OSError as error:  # the disk, or another store that does not answer
-                shelf.again_at = time.monotonic() + REST_S if shelf.known else 0.0
                 if not shelf.known:
                     raise
+                shelf.read, shelf.again_at = changes, time.monotonic() + REST_S
                 log.error("the registry %s cannot be read, what served before goes on: %s", shelf.bucket, error)
                 return
-            shelf.known = True
             for name, problem in problems.items():
                 if shelf.problems.get(name) != problem:
                     now = served[name][0].version if name in served else "the shipped file"
@@ -188,7 +187,9 @@ class Models:
             for name, (promotion, _) in served.items():
                 if name not in shelf.served or shelf.served[name][0] != promotion:
                     log.info("model %s: %s serves (promotion %d)", name, promotion.version, promotion.number)
-            before, shelf.served, shelf.problems = shelf.served, served, problems
+            before, shelf.served, shelf.problems, shelf.known = shelf.served, served, problems, True
+            shelf.read = changes  # only now: who starts meanwhile waits for what we have read
+            shelf.again_at = time.monotonic() + POLL_S if isinstance(self._store, ExternalStore) else math.inf
             self._tidy([path.parent for _, path in before.values()])
 
     async def _read(self, shelf: Shelf) -> tuple[dict[str, tuple[models.Promotion, Path]], dict[str, str]]:
@@ -270,7 +271,7 @@ class Models:
     def _mark(self, bucket: str) -> None:
         for shelf in self._shelves.values():
             if shelf.bucket == bucket:
-                shelf.changed = True
+                shelf.changes += 1
 
 
 def registry_of(deployed: Deployed) -> str:
