@@ -46,11 +46,9 @@ def read_candidate(request: str, inputs: Sequence[Input], threads: int) -> Candi
     where = f"{manifest.bucket}/{manifest.key}"
     try:
         found = Manifest.read(content, where)
-        known = "data" in json.loads(content) and all(found.data_hashes)
-    except (RegistryError, LookupError, TypeError) as error:
-        sentence = str(error) if isinstance(error, RegistryError) else f"{where}: data: is no list of hashes; {_MEND}"
-        raise InputError(sentence) from None
-    if not known:
+    except RegistryError as error:
+        raise InputError(str(error)) from None
+    if "data" not in json.loads(content):
         raise InputError(f"{where}: data: is missing, so nobody knows what the version was trained on; {_MEND}")
     if found.model != MODEL or found.sha256 != model.sha256:
         raise InputError(f"{where}: is the manifest of {found.model} {found.version}, not of {model.key}; {_MEND}")
