@@ -35,7 +35,7 @@ def call(endpoint: str, token: str, schedule: Schedule, *, pause: Callable[[floa
     reason = ""
     for wait in (*PAUSES_S, None):
         try:
-            with urlopen(Request(url, schedule.body, headers), timeout=ANSWER_S):  # noqa: S310 - checked above
+            with urlopen(Request(url, schedule.call, headers), timeout=ANSWER_S):  # noqa: S310 - checked above
                 return
         except HTTPError as error:
             with error:
