@@ -15,7 +15,8 @@ from minio import Minio
 
 from layers.learning.registry import Manifest, Registry
 from layers.runtime import models
-from tests.cluster import PATIENCE_S, Cluster, eventually, running_cluster
+from tests.cluster import PATIENCE_S, TWIN, Cluster, eventually, running_cluster
+from tests.infra.local.isolation.walls import has_bubblewrap, walled
 
 MODEL = "tiny-model"
 VARIABLES = {"DIOSCAR_FUNCTION": "contract.serve"}
@@ -290,3 +291,21 @@ def test_the_bucket_that_a_function_forwards_models_to_is_there(cluster: Cluster
     variables = {"DIOSCAR_REGISTRY": "made-for-it", "FORWARD": "*.out -> made-for-it/tiny-model"}
     deploy(cluster, "maker", None, variables=variables)
     eventually(lambda: minio(cluster).bucket_exists(bucket_name="made-for-it"), what="the bucket")
+
+
+@pytest.mark.skipif(not has_bubblewrap(), reason="bubblewrap is not here; infra/sandbox-env.sh")
+@pytest.mark.parametrize("executor", ["warm", "process"])
+def test_a_sandboxed_run_reads_its_models_and_no_others(tmp_path: Path, executor: str):
+    with walled(tmp_path / "data", PYTHONPATH=str(TWIN)) as cluster:
+        registry, other = new_registry(cluster, "models"), new_registry(cluster, "others")
+        promote(other, add(other, 7, tmp_path))
+        beside = deploy(cluster, "beside", other)
+        name = deploy(cluster, "within", None, annotations={"dioscar/executor": executor})
+        assert (answer(cluster, name), answer(cluster, beside)) == (3, 7)
+        promote(registry, add(registry, 5, tmp_path))
+        assert answer(cluster, name) == 5, "what is promoted while a worker lives is seen by it"
+        path = next((cluster.data / "models" / models_folder(other)).rglob(models.MODEL))
+        pinned = {"DIOSCAR_REGISTRY": "models", VARIABLE: str(path)}
+        deploy(cluster, name, None, annotations={"dioscar/executor": executor}, variables=pinned)
+        refused = cluster.run(name, b"1")
+        assert refused.status_code == 500 and "is not at" in refused.text
