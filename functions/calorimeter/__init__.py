@@ -1,0 +1,1 @@
+"""The calorimeter twin: fast simulation of electromagnetic showers, validated against Geant4."""
