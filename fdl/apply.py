@@ -63,6 +63,31 @@ def apply(instructions: Iterable[Instruction], client: "Client") -> Iterator[Res
             yield Result(name, instruction.action)
 
 
+def make_registries(buckets: Iterable[str], client: "Client") -> tuple[str, ...]:
+    """Make the buckets that registries of models want and no service declares; returns a sentence for each failure."""
+    warnings = []
+    for bucket in sorted(set(buckets)):
+        try:
+            with sentences(client.endpoint):
+                if bucket not in _buckets_on(client):
+                    client.create_bucket(bucket)
+        except (UnreachableError, CredentialsError):
+            raise
+        except ClusterError as error:
+            with contextlib.suppress(ClusterError), sentences(client.endpoint):
+                if bucket in _buckets_on(client):
+                    continue  # somebody else has made it meanwhile
+            warnings.append(
+                f"the bucket {bucket}, where versions of models are to go, is not there ({error}); make it, or a "
+                "training cannot end"
+            )
+    return tuple(warnings)
+
+
+def _buckets_on(client: "Client") -> set[str]:
+    return {bucket["bucket_name"] for bucket in client.list_buckets().json() or []}
+
+
 def _carry_out(instruction: Instruction, client: "Client") -> None:
     service = instruction.service
     if instruction.action == "create":

@@ -38,6 +38,11 @@ class Graph:
         """The edges that leave a service."""
         return tuple(edge for edge in self.edges if edge.source == service)
 
+    @property
+    def registries(self) -> frozenset[str]:
+        """The buckets of the registries of models that services forward to."""
+        return frozenset(edge.place.partition("/")[0] for edge in self.edges if edge.registry)
+
     def consumers_first(self) -> tuple[str, ...]:
         """The services such that each mailbox exists before somebody forwards into it."""
         order: list[str] = []

@@ -106,16 +106,23 @@ def apply(
 ) -> None:
     """Deploy the services of FDL files, each on its own."""
     from fdl.apply import apply as carry_out
+    from fdl.apply import make_registries
+    from fdl.forward import REGISTRY
     from fdl.graph import draw
 
     there = target(cluster)
     documents = _documents(files, registry, tag, prefix, there.endpoint.cluster_id)
-    for document in documents:
-        _warn(draw(document).warnings())
+    graphs = [draw(document) for document in documents]
+    for graph in graphs:
+        _warn(graph.warnings())
     instructions = _instructions(documents, there.client)
     _warn(_doubts(instructions))
     with progress() as bar:
         results = list(bar.track(carry_out(instructions, there.client), len(instructions), description="apply"))
+    registries = {bucket for graph in graphs for bucket in graph.registries}
+    if there.endpoint.oidc_token:  # a user makes none under the name of the one that is everybody's
+        registries.discard(REGISTRY)
+    _warn(make_registries(registries, there.client))
     failed = [result for result in results if result.error]
     if as_json:
         print_json([{"service": r.service, "action": r.action, "error": r.error} for r in results])

@@ -1,4 +1,4 @@
-"""FDL files in a folder of their own, and a small OSCAR that keeps services and nothing else."""
+"""FDL files in a folder of their own, and a small OSCAR that keeps services, names of buckets, and nothing else."""
 
 import base64
 import json
@@ -52,13 +52,14 @@ def service(name: str, **fields: Any) -> dict[str, Any]:
 
 
 class SmallOscar(ThreadingHTTPServer):
-    """A real HTTP server with OSCAR's calls for services; it notes what it was asked."""
+    """A real HTTP server with OSCAR's calls for services and buckets; it notes what it was asked."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.services: dict[str, dict[str, Any]] = {}
         self.calls: list[tuple[str, str]] = []
         self.refused: dict[str, str] = {}
+        self.buckets: list[str] = []
 
     @property
     def endpoint(self) -> Endpoint:
@@ -73,6 +74,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if self.path == "/system/services":
             self._answer(200, list(self.server.services.values()))
+        elif self.path == "/system/buckets":  # where there is none, the real one answers null
+            self._answer(200, [{"bucket_name": name} for name in self.server.buckets] or "null")
         else:
             found = self.server.services.get(self.path.rpartition("/")[2])
             self._answer(200 if found else 404, found)
@@ -92,6 +95,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _store(self, status: int) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/system/buckets":
+            refusal = self.server.refused.get(body["bucket_name"])
+            if refusal is None:
+                self.server.buckets.append(body["bucket_name"])
+            self._answer(400 if refusal else 201, refusal)
+            return
         self.server.calls.append((self.command, body["name"]))
         if body["name"] in self.server.refused:
             self._answer(400, self.server.refused[body["name"]])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fdl.apply import Endpoint, Result, apply, services_on
+from fdl.apply import Endpoint, Result, apply, make_registries, services_on
 from fdl.document import Document, read_file
 from fdl.errors import ClusterError, UnreachableError
 from fdl.overrides import override
@@ -73,15 +73,35 @@ def test_each_file_of_a_split_is_deployed_by_oscar_python_alone(oscar: SmallOsca
     assert {step.action for step in plan(document, services_on(client))} == {"unchanged"}
 
 
+def test_the_bucket_of_a_registry_is_made_once(oscar: SmallOscar) -> None:
+    client = oscar.endpoint.client()
+    assert make_registries(["models"], client) == make_registries(["models"], client) == ()
+    assert oscar.buckets == ["models"]
+    assert make_registries([], client) == ()
+
+
+def test_a_registry_that_cannot_be_made_is_said_to_be_missing(oscar: SmallOscar) -> None:
+    oscar.refused["models"] = "quota exceeded"
+    (warning,) = make_registries(["models"], oscar.endpoint.client())
+    assert "the bucket models, where versions of models are to go, is not there" in warning
+    assert "quota exceeded" in warning and "make it" in warning
+
+
 # on the embedded cluster
+
+
+def test_the_registry_of_the_embedded_cluster_may_be_there_already(cluster: Cluster) -> None:
+    client = endpoint_of(cluster).client()
+    assert make_registries(["fdl-models"], client) == make_registries(["fdl-models"], client) == ()
+    assert [found for found in cluster.get("/system/buckets") if found["bucket_name"] == "fdl-models"]
 
 
 def test_the_pulsar_twin_is_planned_applied_and_found_unchanged(cluster: Cluster) -> None:
     document = override(read_file(PULSAR), prefix="fdl")
     client = endpoint_of(cluster).client()
     first = plan(document, services_on(client))
-    assert [step.action for step in first] == ["create"] * 4
-    assert [result.error for result in apply(first, client)] == [None] * 4
+    assert {step.action for step in first} == {"create"}
+    assert [result.error for result in apply(first, client)] == [None] * len(document.services)
     assert {step.action for step in plan(document, services_on(client))} == {"unchanged"}
     variables = cluster.get("/system/services/fdl-pulsar-preprocess")["environment"]["variables"]
     assert variables["DIOSCAR_FUNCTION"] == "pulsar.preprocess"

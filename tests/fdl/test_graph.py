@@ -71,6 +71,7 @@ def test_what_goes_to_the_registry_of_models_is_meant(document: Make) -> None:
     assert [edge.place for edge in graph.edges if edge.registry] == ["models/toy", "my-models/toy"]
     assert "**/versions/* → models/toy (the registry of models)" in graph.tree()
     assert [line.split(" to ")[1].split(",")[0] for line in graph.warnings()] == ["my-models/toy", "models/toy"]
+    assert graph.registries == {"models", "my-models"}
     assert (REGISTRY, REGISTRY_VARIABLE) == (models.BUCKET, models.VARIABLE)
 
 
