@@ -80,10 +80,9 @@ def wants_another_run(record: Record, job: BatchJob | None, marks: Marks) -> boo
 
 def ending(record: Record, job: BatchJob | None, marks: Marks, now: float, words: str = "") -> dict[str, Terminated]:
     """How each container has ended. `job` is None where the batch system does not know it; `words`: the job's last."""
-    codes = [mark.code for mark in marks.values()]
     clean = job is None or job.state is BatchState.COMPLETED
-    success = clean and all(code == 0 for code in codes)
-    failure_is_known = any(codes)
+    success = clean and all(mark.code == 0 for mark in marks.values())
+    zero_stands = success or any(marks[name].code != 0 for name in record.containers)  # the pod fails all the same
     code, signal, why = _verdict(record, job, words)
     culprit = failed_init(record, marks)
     ends: dict[str, Terminated] = {}
@@ -94,7 +93,7 @@ def ending(record: Record, job: BatchJob | None, marks: Marks, now: float, words
             ends[name] = _terminated(record, job, mark, now, marks[culprit].code or 1, says)
         elif mark.code is None:
             ends[name] = _terminated(record, job, mark, now, code, why, signal)
-        elif mark.code == 0 and not success and not failure_is_known:
+        elif mark.code == 0 and not zero_stands and name in record.containers:
             says = f"its own exit code was 0, but {why}"
             ends[name] = _terminated(record, job, mark, now, code, says, signal)
         else:
@@ -155,7 +154,8 @@ def as_record(ends: Mapping[str, Terminated]) -> dict[str, dict[str, Any]]:
 
 def _under_way(record: Record, marks: Marks) -> dict[str, ContainerState]:
     """The states while the job runs, or has ended and is not judged yet: nothing here may end the pod."""
-    everything_ended = is_complete(record, marks)
+    everything_ended = all(marks[name].code is not None for name in record.containers)
+    everything_ended = everything_ended or bool(failed_init(record, marks))
     initialised = all(marks[name].code == 0 for name in record.init_containers)
     states = {}
     for name in record.all_containers:

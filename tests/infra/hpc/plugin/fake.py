@@ -152,7 +152,7 @@ class Client:
     def status(self, *pods: Any) -> requests.Response:
         return self.send("GET", "/status", list(pods))
 
-    def logs(self, container: str = MAIN, uid: str = UID, **options: Any) -> requests.Response:
+    def logs(self, container: str = MAIN, uid: str = UID, stream: bool = False, **options: Any) -> requests.Response:
         opts = {
             "Tail": 0,
             "Bytes": 0,
@@ -163,7 +163,9 @@ class Client:
             "SinceTime": "0001-01-01T00:00:00Z",
         }
         body = {"Namespace": "oscar-svc", "PodUID": uid, "PodName": "p", "ContainerName": container}
-        return self.send("GET", "/getLogs", {**body, "Opts": {**opts, **options}}, stream=bool(options.get("Follow")))
+        return self.send(
+            "GET", "/getLogs", {**body, "Opts": {**opts, **options}}, stream=stream or bool(options.get("Follow"))
+        )
 
     def folder(self, uid: str = UID) -> Path:
         return pod_folder(self.root, "oscar-svc", uid)

@@ -17,6 +17,13 @@ def plugin(tmp_path: Path) -> Iterator[Client]:
         yield client
 
 
+@pytest.fixture(scope="module")
+def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A plugin without pods, for what it refuses."""
+    with serving(tmp_path_factory.mktemp("plugin")) as client:
+        yield client
+
+
 def test_oscars_pod_is_understood_whole() -> None:
     request = CreateRequest.model_validate_json(OSCAR.read_bytes())
     assert [container.name for container in request.pod.spec.init_containers] == [INIT]
@@ -66,8 +73,8 @@ def test_create_answers_one_object_with_the_pods_uid(plugin: Client) -> None:
     assert (reply.status_code, reply.json()) == (200, {"PodUID": UID, "PodJID": "1"})
 
 
-def test_the_ping_is_an_empty_list_and_answers_totals(plugin: Client) -> None:
-    reply = plugin.send("GET", "/status", "[]")
+def test_the_ping_is_an_empty_list_and_answers_totals(idle: Client) -> None:
+    reply = idle.send("GET", "/status", "[]")
     assert reply.status_code == 200
     assert reply.json() == {
         "status": "ok",
@@ -131,22 +138,22 @@ def test_status_answers_each_pod_of_the_list(plugin: Client) -> None:
         ("GET", "/getLogs", "{}", "/getLogs: PodUID: Field required"),
     ],
 )
-def test_a_wrong_body_gets_one_sentence(plugin: Client, method: str, route: str, body: str, says: str) -> None:
-    reply = plugin.send(method, route, body)
+def test_a_wrong_body_gets_one_sentence(idle: Client, method: str, route: str, body: str, says: str) -> None:
+    reply = idle.send(method, route, body)
     assert reply.status_code == 400
     assert reply.text.startswith(says) and "\n" not in reply.text
     assert reply.headers["content-type"].startswith("text/plain")
 
 
-def test_an_error_never_shows_what_was_sent(plugin: Client) -> None:
+def test_an_error_never_shows_what_was_sent(idle: Client) -> None:
     body = oscar_pod()
     body["container"][1]["secrets"][0]["data"]["secretKey"] = ["hunter2"]
-    reply = plugin.create(body)
+    reply = idle.create(body)
     assert reply.status_code == 400 and "secretKey" in reply.text and "hunter2" not in reply.text
 
 
-def test_a_body_that_is_too_long_is_refused(plugin: Client) -> None:
-    reply = plugin.send("GET", "/getLogs", b"{" + b" " * (65 << 10) + b"}")
+def test_a_body_that_is_too_long_is_refused(idle: Client) -> None:
+    reply = idle.send("GET", "/getLogs", b"{" + b" " * (65 << 10) + b"}")
     assert reply.status_code == 413 and reply.text == "the body is longer than 64 KiB"
 
 
@@ -159,15 +166,15 @@ def test_a_body_that_is_too_long_is_refused(plugin: Client) -> None:
         (("name", ""), "pod.metadata.name: is missing"),
     ],
 )
-def test_names_that_are_no_file_names_are_refused(plugin: Client, change: tuple[str, str], says: str) -> None:
+def test_names_that_are_no_file_names_are_refused(idle: Client, change: tuple[str, str], says: str) -> None:
     body = oscar_pod()
     body["pod"]["metadata"][change[0]] = change[1]
-    reply = plugin.create(body)
+    reply = idle.create(body)
     assert reply.status_code == 422 and reply.text.startswith(says)
-    assert list(plugin.root.glob("*/")) == []
+    assert list(idle.root.glob("*/")) == []
 
 
-def test_containers_that_share_a_name_are_refused(plugin: Client) -> None:
+def test_containers_that_share_a_name_are_refused(idle: Client) -> None:
     body = oscar_pod()
     body["pod"]["spec"]["containers"][0]["name"] = INIT
-    assert plugin.create(body).text == f'pod.spec.containers: there are two named "{INIT}"'
+    assert idle.create(body).text == f'pod.spec.containers: there are two named "{INIT}"'
