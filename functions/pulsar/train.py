@@ -188,7 +188,11 @@ class Trainer:
                 current = coming.result()
                 if place + 1 < len(todo):
                     coming = drawing.submit(examples, *todo[place + 1])
-                self.losses.append(self.ranks.mean(self._learn(current, total)))
+                loss = self.ranks.mean(self._learn(current, total))
+                self.losses.append(loss)
+                if self.ranks.is_first:
+                    where = f"epoch {epoch + 1} of {self.request.epochs}, chunk {chunk + 1} of {chunks}"
+                    print(f"{where}: step {self.step}, loss {loss:.4f}", flush=True)  # noqa: T201 - the job's log
                 self.epoch, self.chunk = (epoch, chunk + 1) if chunk + 1 < chunks else (epoch + 1, 0)
                 self.job.progress(epoch * chunks + chunk + 1, total)
                 stopping = self.ranks.any(self.job.stopping)

@@ -135,6 +135,7 @@ def _plan(invocation: Invocation) -> _Plan:
         "function": {"name": function.name, "version": function.version},
         "settings": parameters.as_json(settings),
         "models": {name: functions.version_of(path) for name, path in models.items()},
+        **({"ranks": invocation.ranks} if invocation.ranks > 1 else {}),
     }
     return _Plan(function, settings, rules, models, identity)
 
