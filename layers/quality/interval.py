@@ -15,6 +15,8 @@ import numpy as np
 
 from layers.quality.metric import Metric, Scores
 
+CELLS = 1 << 20
+"""Row numbers that are drawn at once, which bounds the memory of many samples."""
 Method = Literal["percentile", "BCa"]
 
 
@@ -74,14 +76,21 @@ def _bootstrap(statistic: Callable[[Scores], float], count: int, sampling: Sampl
     value = statistic(rows) if count else float("nan")
     if count < 2 or not np.isfinite(value):
         return Interval(value, -inf, inf)
-    how: dict[str, Any] = {"vectorized": False, "confidence_level": sampling.level}
+
+    def statistics(drawn: Scores, axis: int) -> Scores:
+        drawn = np.moveaxis(drawn, axis, -1)
+        values = [statistic(some) for some in drawn.reshape(-1, drawn.shape[-1])]
+        return np.array(values).reshape(drawn.shape[:-1])
+
+    batch = max(1, CELLS // count)
+    how: dict[str, Any] = {"vectorized": True, "confidence_level": sampling.level, "batch": batch}
     rng = np.random.default_rng(sampling.seed)
     with warnings.catch_warnings():  # what it warns of has an interval that is not finite, or no width
         warnings.simplefilter("ignore", DegenerateDataWarning)
-        found = bootstrap((rows,), statistic, n_resamples=sampling.resamples, method="percentile", rng=rng, **how)
+        found = bootstrap((rows,), statistics, n_resamples=sampling.resamples, method="percentile", rng=rng, **how)
         spread = found.bootstrap_distribution
         if sampling.method == "BCa" and np.ptp(spread) > 0:  # without any spread there is nothing to correct
-            found = bootstrap((rows,), statistic, n_resamples=0, method="BCa", bootstrap_result=found, **how)
+            found = bootstrap((rows,), statistics, n_resamples=0, method="BCa", bootstrap_result=found, **how)
     low, high = (float(edge) for edge in found.confidence_interval)
     # a resample may lack what the metric needs
     if not (np.isfinite(spread).all() and np.isfinite(low) and np.isfinite(high)):

@@ -63,6 +63,17 @@ def test_one_that_is_better_within_noise_is_refused() -> None:
     assert "it may be noise" in found.refusals[0]
 
 
+def test_of_equally_good_models_luck_promotes_one_in_forty() -> None:
+    gate = Gate("toy", "right", (Rule(RIGHT, samples=200, floor=0.5),), Sampling(resamples=200))
+    rng = np.random.default_rng(9)
+    promoted = 0
+    for _ in range(120):
+        hard = rng.random(300)
+        one, other = ({"right": hard + rng.normal(0, 0.1, 300) < 0.8} for _ in range(2))
+        promoted += judge(gate, one, other, seed=1).passed
+    assert promoted <= 9  # 3 expected; more than 9 happen once in a thousand times
+
+
 def test_the_serving_model_itself_is_refused() -> None:
     assert refused_by(judge(GATE, scores(), scores(), seed=1)) == [("right", "better")]
 
