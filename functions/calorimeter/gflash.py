@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from functions.calorimeter.geometry import AXIS_DEPTH_MM, Geometry
-from functions.calorimeter.showers import Energies, Floats, Showers, from_dense
+from functions.calorimeter.showers import Cells, Energies, Floats, Showers
 
 E_OVER_MIP = 0.61
 LATERAL = 1.2
@@ -144,15 +144,23 @@ def simulate(
     medium = Medium(geometry)
     for start in range(0, len(energy_gev), chunk):
         stop = min(start + chunk, len(energy_gev))
-        images = [
+        made = [
             shower(medium, particle, float(energy_gev[i]), float(theta[i]), np.random.default_rng(int(seeds[i])))
             for i in range(start, stop)
         ]
-        yield from_dense(energy_gev[start:stop], theta[start:stop], np.stack(images))
+        yield Showers(
+            energy_gev[start:stop],
+            theta[start:stop],
+            np.concatenate([[0], np.cumsum([len(cell) for cell, _ in made])]).astype(np.int64),
+            np.concatenate([cell for cell, _ in made]),
+            np.concatenate([edep for _, edep in made]),
+        )
 
 
-def shower(medium: Medium, particle: str, energy_gev: float, theta: float, rng: np.random.Generator) -> Energies:
-    """One shower, energies in the cells in MeV, shape of the geometry."""
+def shower(
+    medium: Medium, particle: str, energy_gev: float, theta: float, rng: np.random.Generator
+) -> tuple[Cells, Energies]:
+    """One shower: the cells that were hit, ascending, and the energy in each, MeV."""
     geometry = medium.geometry
     begin = float(rng.exponential(9 / 7)) if particle == "gamma" else 0.0
     profile = _longitudinal(medium, energy_gev, rng)
@@ -176,8 +184,8 @@ def shower(medium: Medium, particle: str, energy_gev: float, theta: float, rng: 
     inside = (column >= 0) & (column < geometry.cells) & (row >= 0) & (row < geometry.cells)
     each = (seen / np.maximum(spots, 1))[layer]
     cell = (column * geometry.cells + row) * len(spots) + layer
-    counts = np.bincount(cell[inside], weights=each[inside], minlength=math.prod(geometry.shape))
-    return counts.astype(np.float32).reshape(geometry.shape)
+    hit, place = np.unique(cell[inside], return_inverse=True)
+    return hit.astype(np.uint32), np.bincount(place, each[inside], len(hit)).astype(np.float32)
 
 
 def _longitudinal(medium: Medium, energy_gev: float, rng: np.random.Generator) -> Longitudinal:
