@@ -7,12 +7,13 @@ FORWARD send them to `models/<model>`.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from layers.learning.manifest import Manifest, named, promotion_files, report_files, serving_at, version_files, write
 from layers.objects.client import ObjectInfo, S3Client
 from layers.objects.errors import NoSuchObject, ObjectError, ObjectExists
 from layers.runtime import models
@@ -31,6 +32,7 @@ __all__ = [
     "Verdict",
     "promotion_files",
     "report_files",
+    "serving_at",
     "version_files",
     "write",
 ]
@@ -45,58 +47,6 @@ class NotPassed(RegistryError):  # noqa: N818 - a state of the version
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """Where a version comes from and how good it is; `of` makes one.
-
-    `parent` is the version that it was trained from or compared with (empty: none), `code` the version of the function
-    that made it, `request` what it was made from, `data` the objects that it has seen: bucket, key and SHA-256 of each.
-    """
-
-    model: str
-    version: str
-    sha256: str
-    size: int
-    parent: str = ""
-    code: str = ""
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    data: Sequence[Mapping[str, str]] = ()
-    inputs: Mapping[str, Any] = field(default_factory=dict)
-    units: Mapping[str, str] = field(default_factory=dict)
-    training_range: Mapping[str, Any] = field(default_factory=dict)
-    request: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, model: str, content: bytes, **facts: Any) -> "Manifest":
-        """The manifest of a model's bytes; `facts` are the fields from `parent` on."""
-        _named(model)
-        sha256 = hashlib.sha256(content).hexdigest()
-        facts["data"] = tuple(facts.get("data", ()))
-        return cls(model, models.version_of(sha256), sha256, len(content), **facts)
-
-    @property
-    def data_hashes(self) -> frozenset[str]:
-        """The SHA-256 of everything that the model has seen."""
-        return frozenset(entry["sha256"] for entry in self.data)
-
-    def to_bytes(self) -> bytes:
-        """The manifest's object: the same manifest, the same bytes."""
-        return (json.dumps(vars(self), sort_keys=True, indent=1, ensure_ascii=False, default=dict) + "\n").encode()
-
-    @classmethod
-    def read(cls, data: bytes, where: str) -> "Manifest":
-        """What `to_bytes` wrote; what a later release has added is left out. Raises RegistryError."""
-        try:
-            document = json.loads(data)
-            known = {name: document[name] for name in cls.__dataclass_fields__ if name in document}
-            known["data"] = tuple({str(name): str(entry[name]) for name in entry} for entry in known.get("data", ()))
-            manifest = cls(**known)
-            _ = manifest.data_hashes, manifest.sha256.encode()
-            return manifest
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-            raise RegistryError(f"{where}: is no manifest ({error}); train the version again") from None
-
-
-@dataclass(frozen=True)
 class Verdict:
     """A gate's report on a version, kept beside it."""
 
@@ -107,10 +57,14 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Served:
-    """A promotion, and when it was stored (by the store's clock)."""
+    """A promotion, and when it was stored (by the store's clock); `problem` is why it cannot be followed, if it cannot.
+
+    Of such a one nothing is known but what its key says.
+    """
 
     promotion: Promotion
     time: datetime
+    problem: str = ""
 
 
 class Registry:
@@ -127,7 +81,7 @@ class Registry:
 
     def versions(self, model: str) -> list[str]:
         """The versions of a model, whole ones only, in the order of their names."""
-        prefix = f"{_named(model)}/versions/"
+        prefix = f"{named(model)}/versions/"
         names = [key.removeprefix(prefix).split("/") for key in self._keys(prefix)]
         return [version for version, *rest in names if rest == [models.MODEL] and models.VERSION.fullmatch(version)]
 
@@ -145,7 +99,7 @@ class Registry:
 
     def manifest(self, model: str, version: str) -> Manifest:
         """The manifest of a version. Raises RegistryError where it is missing, or another version's."""
-        key = models.manifest_key(_named(model), version)
+        key = models.manifest_key(named(model), version)
         where = f"{self.bucket}/{key}"
         try:
             manifest = Manifest.read(self._client.read(self.bucket, key, models.LARGEST), where)
@@ -185,7 +139,7 @@ class Registry:
 
     def get(self, model: str, version: str, target: Path) -> Path:
         """Fetch a version's model to `target`. Raises RegistryError where it is missing or damaged."""
-        key = models.model_key(_named(model), version)
+        key = models.model_key(named(model), version)
         where = f"{self.bucket}/{key}"
         try:
             self._client.get(self.bucket, key, target)
@@ -210,7 +164,7 @@ class Registry:
     def verdicts(self, model: str, version: str) -> list[Verdict]:
         """What gates have said of a version."""
         found = []
-        for key in self._keys(f"{models.version_folder(_named(model), version)}reports/"):
+        for key in self._keys(f"{models.version_folder(named(model), version)}reports/"):
             data = self._client.read(self.bucket, key, models.LARGEST)
             try:
                 report = json.loads(data)
@@ -226,17 +180,22 @@ class Registry:
         return None if place is None else self._promotion(place)
 
     def history(self, model: str, alias: str = SERVING) -> list[Served]:
-        """All promotions of an alias, the one that serves last."""
+        """All promotions of an alias, the newest last."""
         found = []
-        for info in self._list(models.promotions(_named(model), alias)):
+        for info in self._list(models.promotions(named(model), alias)):
             place = models.read_place(info.key)
-            if place is not None and place.alias == alias:
+            if place is None or place.alias != alias:
+                continue
+            try:
                 found.append(Served(self._promotion(place), info.modified))
+            except RegistryError as error:
+                bare = Promotion(place.model, place.number, place.version, "", place.alias)
+                found.append(Served(bare, info.modified, str(error)))
         return sorted(found, key=lambda served: served.promotion.place.key)
 
     def aliases(self, model: str) -> list[str]:
         """The aliases that promotions of a model name."""
-        places = (models.read_place(key) for key in self._keys(models.promotions(_named(model))))
+        places = (models.read_place(key) for key in self._keys(models.promotions(named(model))))
         return sorted({place.alias for place in places if place is not None})
 
     def promote(
@@ -256,15 +215,16 @@ class Registry:
         Raises NotPassed where no gate has let it through (`force` with a reason promotes it all the same), Conflict
         where another promotion has come in between, RegistryError where the version is missing or damaged.
         """
-        _named(model)
+        named(model)
         if not models.NAME.fullmatch(alias):
             raise RegistryError(f'"{alias}" is no alias; write small letters, digits and hyphens')
         if force and not reason:
             raise RegistryError("a promotion by force needs a reason; say why")
         self.manifest(model, version)
         sha256 = self.check(model, version)
-        now = self.serving(model, alias)
-        if now is not None and now.version == version:
+        history = self.history(model, alias)
+        now = history[-1].promotion if history else None
+        if now is not None and now.version == version and not history[-1].problem:
             return now
         passed = [verdict.sha256 for verdict in self.verdicts(model, version) if verdict.passed]
         if not passed and not force:
@@ -283,8 +243,12 @@ class Registry:
             )
         )
 
-    def rollback(self, model: str, to: str = "", *, alias: str = SERVING, reason: str = "") -> Promotion:
+    def rollback(
+        self, model: str, to: str = "", *, alias: str = SERVING, reason: str = "", shipped: str = ""
+    ) -> Promotion:
         """Let the version that served before (or `to`, which has served once) serve again, by a new promotion.
+
+        `shipped` is the version of the shipped file, which served before the first promotion, if the registry has it.
 
         Raises RegistryError where there is none, or none such; else as `promote` does.
         """
@@ -294,13 +258,14 @@ class Registry:
                 f"{model}: nothing was promoted, the shipped file serves; there is nothing to roll back"
             )
         now = history[-1].promotion
-        target = to or now.previous
+        whole = [one.promotion.version for one in history if not one.problem and one.promotion.version != now.version]
+        target = to or now.previous or (whole[-1] if history[-1].problem and whole else "") or shipped
         if not target:
             raise RegistryError(f"{model}: before {now.version} the shipped file served, which is no version here")
         served = [one.promotion for one in history]
-        if to and target not in {version for one in served for version in (one.version, one.previous)}:
+        if to and to != shipped and to not in {version for one in served for version in (one.version, one.previous)}:
             raise RegistryError(f"{model} {to}: has never served; promote it instead")
-        if target == now.version:
+        if target == now.version and not history[-1].problem:
             return now
         self.manifest(model, target)
         before = next((one for one in reversed(served) if one.version == target), None)
@@ -332,7 +297,7 @@ class Registry:
         return promotion
 
     def _latest(self, model: str, alias: str) -> Place | None:
-        return models.latest(self._keys(models.promotions(_named(model), alias)), alias)
+        return models.latest(self._keys(models.promotions(named(model), alias)), alias)
 
     def _promotion(self, place: Place) -> Promotion:
         return models.read_promotion(place, self._client.read(self.bucket, place.key, models.LARGEST))
@@ -366,62 +331,6 @@ class Registry:
                 raise
             self._client.put(self.bucket, key, source)
         return True
-
-
-def version_files(manifest: Manifest, content: bytes) -> dict[str, bytes]:
-    """The files of a version, by their paths below the model's folder in the registry."""
-    folder = models.version_folder(manifest.model, manifest.version).removeprefix(f"{manifest.model}/")
-    return {f"{folder}{models.MODEL}": content, f"{folder}{models.MANIFEST}": manifest.to_bytes()}
-
-
-def report_files(version: str, report: bytes) -> dict[str, bytes]:
-    """The file of a gate's report on a version: a JSON object whose `passed` is true or false."""
-    return {f"versions/{version}/reports/{hashlib.sha256(report).hexdigest()[:16]}.json": report}
-
-
-def promotion_files(manifest: Manifest, served: Path, report: bytes) -> dict[str, bytes]:
-    """The file of the promotion that lets a version serve after the one at `served`, which is `job.model(...)`."""
-    before = serving_at(manifest.model, served)
-    promotion = Promotion(
-        manifest.model,
-        before.number + 1 if before else 1,
-        manifest.version,
-        manifest.sha256,
-        previous=before.version if before else "",
-        report=hashlib.sha256(report).hexdigest(),
-    )
-    return {promotion.place.key.removeprefix(f"{manifest.model}/"): promotion.to_bytes()}
-
-
-def serving_at(model: str, served: Path) -> Promotion | None:
-    """The promotion by which the file `job.model(...)` serves; None where it is the shipped one.
-
-    Raises RegistryError where what stands beside it is no promotion.
-    """
-    path = served.parent / models.PROMOTION
-    if not path.is_file():
-        return None
-    data = path.read_bytes()
-    try:
-        document = json.loads(data)
-        place = Place(model, str(document.get("alias") or SERVING), int(document["number"]), str(document["version"]))
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
-        raise RegistryError(f"{path}: is no promotion ({error})") from None
-    return models.read_promotion(place, data)
-
-
-def write(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write files below a folder, as a function does into its destination."""
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-
-
-def _named(model: str) -> str:
-    if not models.NAME.fullmatch(model):
-        raise RegistryError(f'"{model}" is no name of a model; write small letters, digits and hyphens')
-    return model
 
 
 def _digest(path: Path) -> str:

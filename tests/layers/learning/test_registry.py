@@ -294,3 +294,25 @@ def test_functions_write_the_same_as_files(registry: Registry, add: Add, tmp_pat
     (served.parent / models.PROMOTION).write_text("{}")
     with pytest.raises(RegistryError, match="is no promotion"):
         promotion_files(manifest, served, PASSED)
+
+
+def test_a_promotion_that_cannot_be_followed_is_told_and_mended_by_another(registry: Registry, add: Add):
+    one, two = add(registry, b"1"), add(registry, b"2")
+    registry.promote(MODEL, one)
+    put(registry, f"promotions/00000002-{two}.json", b"{")
+
+    last = registry.history(MODEL)[-1]
+    assert last.promotion.version == two and "is no promotion" in last.problem
+    back = registry.rollback(MODEL)
+    assert (back.version, back.number, back.previous) == (one, 3, two)
+    put(registry, f"promotions/00000004-{two}.json", b"{")
+    assert registry.promote(MODEL, two).number == 5
+    assert registry.serving(MODEL) == registry.history(MODEL)[-1].promotion
+
+
+def test_before_the_first_promotion_the_shipped_file_served(registry: Registry, add: Add):
+    shipped, one = add(registry, b"0"), add(registry, b"1")
+    registry.promote(MODEL, one)
+    back = registry.rollback(MODEL, shipped=shipped)
+    assert (back.version, back.number, back.previous) == (shipped, 2, one)
+    assert registry.rollback(MODEL).version == one
