@@ -22,7 +22,7 @@ from infra.local.interlink.nodes import Node
 from infra.local.interlink.own import OwnPlugin
 from infra.local.interlink.pod import CONTAINER, KIT_IMAGE, pod_name, retrieved_pod
 from infra.local.interlink.record import Sent
-from infra.local.interlink.status import Phase, PodState
+from infra.local.interlink.status import SILENT, Phase, PodState
 from infra.local.interlink.sweep import Sweeper
 from infra.local.interlink.watch import Watch, Watched
 from infra.local.jobs import Job, body
@@ -33,6 +33,8 @@ from layers.runtime.contract import Exit, InputError
 
 LOST_S = 60.0
 """After how long a pod that its plugin has known, and knows no more, is lost."""
+LEFT_OUT = 15
+"""How much longer one is waited for that the plugin leaves out of its answers, which some do when they cannot tell."""
 UNAVAILABLE = 503
 """A plugin's word for `not now`, which ends nothing."""
 KIT = "SUPERVISOR_KIT_IMAGE"
@@ -216,7 +218,7 @@ class _Attempt:
             if isinstance(look, PluginAway):
                 self._waits(f"the node {self._node} does not answer: {look}")
             elif look.phase is Phase.UNKNOWN:
-                lost = await self._unknown(create)
+                lost = await self._unknown(look, create)
                 if lost:
                     return lost
             else:
@@ -247,14 +249,14 @@ class _Attempt:
             self._known = True
         return None
 
-    async def _unknown(self, create: Callable[[], Awaitable[None]]) -> Ended | None:
+    async def _unknown(self, look: PodState, create: Callable[[], Awaitable[None]]) -> Ended | None:
         """The plugin knows nothing of the pod: create it if it never has, and else wait until it must be lost."""
         if not self._known:
             return await self._create(create)
         now = time.monotonic()
         if self._unknown_since is None:
             self._unknown_since = now
-        elif now - self._unknown_since > self._lost_s:
+        elif now - self._unknown_since > self._lost_s * (LEFT_OUT if look is SILENT else 1):
             message = f"the node {self._node} knows nothing of the job any more, and whether it has ended"
             return Ended(Exit.FAILED, "Lost", message)
         return None

@@ -33,6 +33,8 @@ class PodState:
 
 
 UNKNOWN = PodState(Phase.UNKNOWN)
+SILENT = PodState(Phase.UNKNOWN, "left out")
+"""Of a pod that an answer leaves out: the plugin cannot tell just now, or will never say anything of it."""
 
 
 def read_statuses(answer: Any) -> dict[str, PodState]:

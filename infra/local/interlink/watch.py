@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from infra.local.interlink.client import Plugin, PluginAway, PluginRefused
 from infra.local.interlink.pod import PodName
-from infra.local.interlink.status import UNKNOWN, PodState
+from infra.local.interlink.status import SILENT, UNKNOWN, PodState
 
 COALESCE_S = 0.02
 """How long a question waits for more pods that have just come."""
@@ -97,7 +97,7 @@ class Watch:
                     await self._revive()
         else:
             for uid, one in watched.items():
-                one.tell(states.get(uid, UNKNOWN))
+                one.tell(states.get(uid, SILENT))
             return True
         for one in watched.values():
             one.tell(away)
