@@ -123,7 +123,7 @@ def compare(
         numbers(truth.rows(rng.integers(0, len(truth), len(truth))), made.rows(rng.integers(0, len(made), len(made))))
         for _ in range(resamples)
     ]
-    floors = [numbers(*_halves(truth, rng)) for _ in range(max(5, resamples // 10))]
+    floors = [numbers(*_halves(truth, rng)) for _ in range(max(11, resamples // 5))]
     found = []
     for name, value in values.items():
         low, high = (float(np.quantile([one[name] for one in drawn], edge, method="nearest")) for edge in (0.16, 0.84))
