@@ -1,4 +1,7 @@
-"""A copy of a running cluster, consistent in itself: the database as of one moment, and the blobs that it names."""
+"""A copy of a running cluster, consistent in itself: the database as of one moment, and the blobs that it names.
+
+Of volumes, which are files that services write to as they like, it has what is met while they are copied.
+"""
 
 import asyncio
 import shutil
@@ -7,11 +10,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.local import trees
 from infra.local.blobs import Blobs
 from infra.local.contents import place
 from infra.local.database import Database
 from infra.local.migrations import copy
 from infra.local.settings import CREDENTIALS
+from infra.local.volumes import folder_of
 
 DATABASE = "dioscar.db"
 BLOBS = "blobs"
@@ -28,6 +33,7 @@ class Backup:
     objects: int
     blobs: int
     bytes: int
+    volumes: int
 
 
 async def back_up(data: Path, database: Database, blobs: Blobs, target: Path) -> Backup:
@@ -60,10 +66,11 @@ def _copy_database(source: Path, target: Path) -> None:
 
 
 def _copy_blobs(data: Path, target: Path) -> Backup:
-    """The files that the copied database names, its credentials, and what jobs printed."""
+    """The files that the copied database names, its volumes and its credentials, and what jobs printed."""
     with closing(sqlite3.connect(target / DATABASE)) as connection:
         objects = connection.execute("SELECT count(*) FROM objects WHERE current = 1").fetchone()[0]
         rows = connection.execute("SELECT id, size FROM blobs WHERE data IS NULL").fetchall()
+        volumes = connection.execute("SELECT owner, name FROM volumes").fetchall()
     for number, _ in rows:
         name = place(number)
         (target / BLOBS / name).parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +78,18 @@ def _copy_blobs(data: Path, target: Path) -> Backup:
     shutil.copy2(data / CREDENTIALS, target / CREDENTIALS)
     if (data / "logs").is_dir():
         shutil.copytree(data / "logs", target / "logs")
-    return Backup(objects, len(rows), sum(size for _, size in rows))
+    copied = sum(_copy_volume(data, target, owner, name) for owner, name in volumes)
+    return Backup(objects, len(rows), copied + sum(size for _, size in rows), len(volumes))
+
+
+def _copy_volume(data: Path, target: Path, owner: str, name: str) -> int:
+    """Copy one volume; returns its bytes. It has its folder in the copy even where it has just been removed."""
+    folder = folder_of(target, owner, name)
+    try:
+        return trees.copy(folder_of(data, owner, name), folder)
+    except FileNotFoundError:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return 0
 
 
 def _link(source: Path, target: Path) -> None:

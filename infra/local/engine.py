@@ -11,6 +11,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import fdl
@@ -18,6 +19,7 @@ from events.notifications import build
 from fdl.engine import EXECUTORS
 from infra.local import buckets, history, jobs
 from infra.local.announcing import notification_of
+from infra.local.attached import Attached
 from infra.local.attempts import Reply, Start, reply, why_failed
 from infra.local.database import Database, DatabaseError
 from infra.local.dispatch import Dispatcher
@@ -86,6 +88,7 @@ class Engine:
         self._stager = Stager(database, store, data)
         self._finisher = Finisher(database, store)
         self._scratch = Scratch(data)
+        self._attached = Attached(data, database)
         self.models = Models(data, store)
         self.metrics = Metrics(lambda: history.open_counts(database.read))
         database.add_schema(jobs.SCHEMA)
@@ -168,7 +171,10 @@ class Engine:
                     staged = staged.unpacked()
                 async with self.models.served(deployed, call=True) as models:
                     given = staged.adding(models)
-                    ended = await executor.run(deployed, given, timeout_s=deployed.settings.timeout_s or CALL_S)
+                    limit_s = deployed.settings.timeout_s or CALL_S
+                    ended = await self._attached.bounded(
+                        deployed, partial(executor.run, deployed, given, timeout_s=limit_s)
+                    )
                 self.metrics.called(deployed.name, ended.code)
                 left = ended.files is None
                 size = staged.size() if left else wire.TRAVELS
@@ -310,7 +316,10 @@ class Engine:
                 with self._span(job, stored) as span:
                     async with self.models.served(deployed) as models:
                         given = staged.adding(models)
-                        ended = await executor.run(deployed, given, timeout_s=deployed.settings.timeout_s)
+                        limit_s = deployed.settings.timeout_s
+                        ended = await self._attached.bounded(
+                            deployed, partial(executor.run, deployed, given, timeout_s=limit_s)
+                        )
                     span.ended(ended, "" if ended.code == Exit.DONE else why_failed(ended, workspace))
             if ended.code == Exit.DONE:
                 self._scratch.time(deployed.name, None if ended.files is None else time.time() - began)

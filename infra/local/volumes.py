@@ -4,6 +4,7 @@ A row is a volume; its folder is `volumes/<namespace>/<name>` in the data folder
 """
 
 import asyncio
+import os
 import re
 import shutil
 import sqlite3
@@ -76,7 +77,7 @@ class Volumes:
 
     def __init__(self, data: Path, database: Database, services: Services) -> None:
         database.add_schema(SCHEMA)
-        self._folder = data / "volumes"
+        self._data = data
         self._database = database
         self._services = services
         self.checks: list[Callable[[sqlite3.Connection, Volume], None]] = []
@@ -106,7 +107,7 @@ class Volumes:
 
     def folder(self, volume: Volume) -> Path:
         """Where its files are."""
-        return self._folder / volume.namespace / volume.name
+        return folder_of(self._data, volume.owner, volume.name)
 
     async def create(self, owner: str, name: str, size: str) -> Volume:
         """Make a volume. Raises VolumeError where the name or the size is wrong, VolumeExists."""
@@ -155,11 +156,17 @@ class Volumes:
             raise VolumeExists("A managed volume with the provided name already exists") from None
 
     def _delete_with(self, connection: sqlite3.Connection, deployed: Deployed) -> None:
-        """In the transaction that removes a service: the volume that was made with it, unless it is to be kept."""
-        rows = connection.execute(
-            "DELETE FROM volumes WHERE namespace = ? AND service = ? AND lifecycle = 'delete' RETURNING *",
+        """In the transaction that removes a service: the volume that was made with it, unless it is to be kept.
+
+        One that another service has, too, stays for that.
+        """
+        made = connection.execute(
+            "SELECT * FROM volumes WHERE namespace = ? AND service = ? AND lifecycle = 'delete'",
             (namespace_of(deployed.owner), deployed.name),
         ).fetchall()
+        rows = [row for row in made if not connection.execute(ATTACHED, (deployed.owner, row["name"])).fetchone()]
+        for row in rows:
+            connection.execute("DELETE FROM volumes WHERE namespace = ? AND name = ?", (row["namespace"], row["name"]))
         folders = [self.folder(Volume(*row)) for row in rows]
         if folders:
             self._database.after_commit(lambda: _remove_later(folders))
@@ -181,7 +188,25 @@ class Volumes:
         )
         if not done.rowcount:
             raise VolumeExists("volume already exists in caller namespace")
-        self.folder(volume).mkdir(parents=True, exist_ok=True)
+        folder = self.folder(volume)
+        for made in (folder.parent.parent, folder.parent, folder):
+            made.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def volume_of(connection: sqlite3.Connection, deployed: Deployed) -> Volume | None:
+    """The volume of a service, if it has one."""
+    config = deployed.service.volume
+    if config is None:
+        return None
+    try:
+        return _find(connection, namespace_of(deployed.owner), name_of(deployed.service, config))
+    except NoSuchVolume:
+        return None
+
+
+def folder_of(data: Path, owner: str, name: str) -> Path:
+    """Where the files of an owner's volume are."""
+    return data / "volumes" / namespace_of(owner) / name
 
 
 def namespace_of(owner: str) -> str:
@@ -230,6 +255,10 @@ def check_config(service: Service) -> None:
         raise VolumeError("volume.lifecycle_policy is only valid when volume.size is set")
     if not config.mount_path.startswith("/"):
         raise VolumeError("volume.mount_path must be an absolute path")
+    if ":" in config.mount_path or not config.mount_path.isprintable():
+        raise VolumeError('volume.mount_path must not contain ":" or control characters')
+    if config.mount_path == "/" or f"/{os.path.normpath(f'.{config.mount_path}')}" != config.mount_path.rstrip("/"):
+        raise VolumeError('volume.mount_path must be a folder below "/", written without ".", ".." and double slashes')
     if any(config.mount_path == path or config.mount_path.startswith(f"{path}/") for path in _RESERVED):
         raise VolumeError("volume.mount_path cannot overlap OSCAR reserved paths")
 

@@ -2,17 +2,20 @@
 
 import asyncio
 import logging
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fdl.quantities import parse_cpu
+from infra.local.attached import Mount, bare, belongs_to, mount_of
 from infra.local.executors import Ended, limits
 from infra.local.executors.cgroups import Cgroups, Group, cgroups_for
 from infra.local.executors.homes import Homes
 from infra.local.executors.sandbox import SETTING, Sandbox, sandbox_for, status_of
 from infra.local.services import Deployed
+from layers.runtime.contract import InputError
 
 JOIN = 'doors=$1; shift; for door in $doors; do echo $$ >"$door" || exit 126; done; exec "$@"'
 
@@ -65,6 +68,19 @@ class Confinement:
         """What there is of it."""
         return (*(["bubblewrap"] if self._sandbox else []), *(["cgroups"] if self._cgroups else []))
 
+    def volume(self, data: Path, deployed: Deployed) -> Mount | None:
+        """The volume of a service as its processes will see it. Raises InputError where they cannot."""
+        mount = mount_of(data, deployed)
+        if mount is None or self._sandbox is None:
+            return bare(mount, deployed)
+        if not self._sandbox.takes(mount.path):
+            raise InputError(
+                f"volume.mount_path: {mount.path} is where the sandbox has the machine's software, or above it; take "
+                "another path, such as /mnt/data, or dioscar/executor: container"
+            )
+        belongs_to(mount, os.getuid())
+        return mount
+
     def confine(
         self,
         command: Sequence[str],
@@ -74,9 +90,11 @@ class Confinement:
         readable: Iterable[Path] = (),
         *,
         network: bool = False,
+        mount: Mount | None = None,
     ) -> Confined:
         """Confine a process of a service: it may write to the folders `own`, and read the files `readable`.
 
+        It has the volume that `mount` is, as `volume` has found it.
         `network`: it is on the network of the machine, whatever its annotations say.
         """
         if self._sandbox:
@@ -90,6 +108,7 @@ class Confinement:
                 network=network or deployed.settings.network,
                 readable=readable,
                 home=self.homes.of(deployed.name),
+                mount=mount,
             )
         group = None
         if self._cgroups:

@@ -19,6 +19,8 @@ from pathlib import Path
 
 from fdl.engine import EXECUTORS
 from fdl.quantities import parse_cpu
+from infra.local import trees
+from infra.local.attached import belongs_to, mount_of
 from infra.local.executors import Ended
 from infra.local.executors.homes import Homes
 from infra.local.executors.limits import MOST_PROCESSES, OUT_OF_MEMORY, PROCESS, Limits, in_units
@@ -124,7 +126,10 @@ class ContainerExecutor:
         script, variables = workspace.folder / "script.sh", workspace.folder / "variables.sh"
         script.write_text(service.script, encoding="utf-8")
         checkpoint.mkdir(mode=0o700, parents=True, exist_ok=True)
-        environment = self._variables(deployed, workspace)
+        volume = mount_of(self._data, deployed)
+        if volume is not None:
+            belongs_to(volume, UID)
+        environment = {**self._variables(deployed, workspace), **(volume.variables if volume else {})}
         variables.write_text(
             "".join(
                 f"export {name}={shlex.quote(value)}\n"
@@ -135,8 +140,9 @@ class ContainerExecutor:
             errors="surrogateescape",
         )
         own = [workspace.folder, checkpoint, home]
-        for folder in own:
-            _give(folder)
+        if os.getuid() == 0:  # else the container's user is ours
+            for folder in own:
+                trees.give(folder, UID, UID)
         memory = str(deployed.memory)
         return [
             *("run", "--rm", "--pull=never", f"--name={name}", f"--label={self._label}", "--log-driver=none"),
@@ -148,6 +154,7 @@ class ContainerExecutor:
             *_ulimits(),
             *self._user(),
             *(f"--volume={folder}:{folder}" for folder in own),
+            *([] if volume is None else [f"--volume={volume.folder}:{volume.path}"]),
             *(f"--volume={folder}:{folder}:ro" for folder in readable(self._data, deployed)),
             *(f"--volume={script}:{SCRIPT}:ro", f"--volume={variables}:{VARIABLES}:ro"),
             *(f"--env={name}={value}" for name, value in environment.items() if not IDENTIFIER.fullmatch(name)),
@@ -247,14 +254,3 @@ def _ulimits() -> Iterator[str]:
         hard = resource.getrlimit(number)[1]
         limit = most if hard == resource.RLIM_INFINITY else min(most, hard)
         yield f"--ulimit={name}={limit}:{limit}"
-
-
-def _give(folder: Path) -> None:
-    """Let the container's user have a folder and what is in it, where that is another than ours."""
-    if os.getuid() != 0:
-        return
-    os.lchown(folder, UID, UID)
-    for parent, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            with contextlib.suppress(OSError):
-                os.chown(Path(parent) / name, UID, UID, follow_symlinks=False)

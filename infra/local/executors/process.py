@@ -36,16 +36,18 @@ class ProcessExecutor:
         script = workspace.folder / "script.sh"
         script.write_text(deployed.service.script, encoding="utf-8")
         outcome = workspace.folder / "outcome.json"
+        volume = self._confinement.volume(self._data, deployed)
         mark = self._limits.mark()
         environment = {
             **service_environment(deployed, self._data),
             **workspace.job_variables,
+            **(volume.variables if volume else {}),
             "DIOSCAR_OUTCOME": str(outcome),
             PROCESS: mark,
         }
         own = [workspace.folder, Path(environment["DIOSCAR_CHECKPOINT"])]
         models = readable(self._data, deployed)
-        confined = self._confinement.confine(["/bin/sh", str(script)], deployed, mark, own, models)
+        confined = self._confinement.confine(["/bin/sh", str(script)], deployed, mark, own, models, mount=volume)
         try:
             with workspace.log.open("ab") as log:
                 process = await asyncio.create_subprocess_exec(

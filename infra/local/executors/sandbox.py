@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from infra.local.attached import Mount
+
 SETTING = "DIOSCAR_SANDBOX"
 MODES = ("auto", "off", "require")
 UID = 1000
@@ -77,16 +79,18 @@ class Sandbox:
         network: bool,
         readable: Iterable[Path] = (),
         home: Path | None = None,
+        mount: Mount | None = None,
     ) -> list[str]:
         """`command` in a sandbox in which the folders `own` are writable, `readable` can be read, and `home` is HOME.
-
+        A volume to `mount` is writable at its path, which the sandbox `takes`.
         The outermost process ignores SIGTERM, which ends the sandbox with it; in there it means what it always does.
         """
         room = ["--size", str(max(memory, 1 << 20))]
         arguments = ["--unshare-all", *(["--share-net"] if network else []), "--unshare-user", *self._flags]
         arguments += ["--uid", str(UID), "--gid", str(UID), "--die-with-parent"]
         arguments += ["--proc", "/proc", "--dev", "/dev", *room, "--tmpfs", "/dev/shm", *room, "--tmpfs", "/tmp"]  # noqa: S108
-        arguments += [*self._fixed, "--tmpfs", str(self._data)]
+        arguments += [*self._fixed, *([] if mount is None else ["--bind", str(mount.folder), mount.path])]
+        arguments += ["--tmpfs", str(self._data)]
         arguments += _bound("--bind", {folder: str(folder) for folder in own})
         arguments += _bound("--ro-bind", {file: str(file) for file in readable})
         if home is not None:
@@ -94,6 +98,13 @@ class Sandbox:
         arguments += ["--remount-ro", str(self._data), "--remount-ro", "/"]
         inside = ["env", "--default-signal=TERM", *command]
         return ["/bin/sh", "-c", 'trap "" TERM; exec "$@"', "sh", self._program, *arguments, "--", *inside]
+
+    def takes(self, path: str) -> bool:
+        """Whether something can be put at `path`: nothing of the sandbox's own is in the way, nor would be hidden."""
+        wanted = Path(path)
+        own = [Path(target) for target in (*self._fixed[2::3], "/etc", "/sys", "/proc", "/dev", str(self._data))]
+        hidden = any(one.is_relative_to(wanted) for one in (*own, Path("/tmp")))  # noqa: S108
+        return not hidden and not any(wanted.is_relative_to(one) for one in own)
 
 
 def sandbox_for(data: Path, environ: Mapping[str, str]) -> Sandbox | None:

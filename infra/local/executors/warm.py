@@ -252,6 +252,7 @@ class WarmExecutor:
     async def _spawn(
         self, deployed: Deployed, workspace: Workspace, memory: int, timeout_s: float | None
     ) -> Worker | Ended:
+        volume = self._confinement.volume(self._data, deployed)
         mark = self._limits.mark()
         ours, theirs = socket.socketpair()
         logs, their_logs = socket.socketpair()
@@ -262,11 +263,16 @@ class WarmExecutor:
         fcntl.fcntl(output, fcntl.F_SETFL, os.O_APPEND)
         with theirs, their_logs:
             command = [sys.executable, "-P", "-m", "layers.runtime.worker", f"--fd={ends[0]}", f"--logs={ends[1]}"]
-            confined = self._confinement.confine(command, deployed, mark, own, readable(self._data, deployed))
+            models = readable(self._data, deployed)
+            confined = self._confinement.confine(command, deployed, mark, own, models, mount=volume)
             process = await asyncio.create_subprocess_exec(
                 *confined.command,
                 cwd=folders[0],
-                env={**service_environment(deployed, self._data), PROCESS: mark},
+                env={
+                    **service_environment(deployed, self._data),
+                    **(volume.variables if volume else {}),
+                    PROCESS: mark,
+                },
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

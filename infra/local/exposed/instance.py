@@ -21,6 +21,7 @@ from infra.local.exposed.ports import Ports, is_listened_on_by_another
 from infra.local.exposed.process import Address, Ended, Process
 from infra.local.exposed.upstream import Upstream
 from infra.local.services import Deployed
+from layers.runtime.contract import InputError
 
 IDLE_S = 300.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60.0
@@ -273,6 +274,8 @@ class Instance:
                 return await self._live(process)
             finally:
                 await process.stop()
+        except InputError as error:
+            return Ended(str(error), lasting=True)
         except OSError as error:
             return Ended(f"cannot be started ({error})")
         finally:

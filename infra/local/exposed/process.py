@@ -63,8 +63,9 @@ class Process:
         bounds: tuple[Limits, Confinement],
         log: ServiceLog,
     ) -> "Process":
-        """Start the script of `deployed` in a folder of its own. Raises OSError."""
+        """Start the script of `deployed` in a folder of its own. Raises OSError; InputError for a wrong volume."""
         limits, confinement = bounds
+        volume = confinement.volume(data, deployed)
         work, temporary, told = (folder / name for name in ("work", "tmp", "told"))
         script = folder / "script.sh"
         for made in (work, temporary, told):
@@ -77,6 +78,7 @@ class Process:
             **({"PORT": str(address.port)} if address.port else {}),
             "TMPDIR": str(temporary),
             "DIOSCAR_OUTCOME": str(told / OUTCOME),
+            **(volume.variables if volume else {}),
             PROCESS: mark,
         }
         handed: tuple[int, ...] = ()
@@ -86,7 +88,7 @@ class Process:
         network = address.listener is None  # a script listens by itself, and must be reached
         own = [work, temporary, told]
         confined = confinement.confine(
-            ["/bin/sh", str(script)], deployed, mark, own, readable=[script], network=network
+            ["/bin/sh", str(script)], deployed, mark, own, readable=[script], network=network, mount=volume
         )
         log.note("starting")
         reading, writing = os.pipe()

@@ -65,7 +65,7 @@ def test_a_warm_worker_does_not_see_its_logs(cluster: Cluster):
     job, log = outcome(cluster, "unseen", f"list {cluster.data}\nlist {cluster.data}/logs".encode())
     assert job["state"] == "Succeeded" and "isolation.trespass" in log
     said = cluster.read("unseen", "out/said.txt").decode().splitlines()
-    assert said[0].endswith(": checkpoints home run") and said[1].endswith(": FileNotFoundError")
+    assert said[0].endswith(": checkpoints home models run") and said[1].endswith(": FileNotFoundError")
 
 
 def test_a_file_is_opened_without_any_link_on_the_way(tmp_path: Path):

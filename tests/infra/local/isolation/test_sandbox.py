@@ -43,7 +43,7 @@ def test_a_warm_worker_sees_of_the_data_folder_only_what_is_its_service_s(cluste
     kept, run = (f"list {cluster.data}{name}" for name in ("", "/run"))
     keys = f"read {cluster.data}/credentials.json"
     said = tried(cluster, "warm-looks", kept, run, keys)
-    assert said[kept] == "checkpoints home run"
+    assert said[kept] == "checkpoints home models run"
     assert said[run] == "warm-looks"
     assert said[keys] == "FileNotFoundError"
     for job in cluster.jobs(service="neighbour"):
@@ -134,9 +134,9 @@ def test_what_a_run_leaves_behind_dies_with_it(cluster: Cluster):
 
 def test_a_killed_cluster_leaves_no_sandbox_behind(tmp_path: Path):
     with walled(tmp_path / "data") as cluster:
-        cluster.deploy("sleeps", script="sleep 600")
+        cluster.deploy("sleeps", script="echo began; sleep 600")
         cluster.put("sleeps", "in/a", b"x")
-        eventually(lambda: cluster.jobs(service="sleeps", state="Running"))
+        eventually(lambda: [job for job in cluster.jobs(service="sleeps") if "began" in cluster.job_log(job)])
         cluster.kill()
         eventually(lambda: not processes(cluster.data), what="the end of its runs")
 
