@@ -35,6 +35,7 @@ from infra.local.logs import Format, configure
 from infra.local.memory import keep_freed
 from infra.local.objects import ObjectStore
 from infra.local.s3.app import S3App
+from infra.local.schedules.scheduler import Scheduler
 from infra.local.services import Services
 from infra.local.settings import (
     REGION,
@@ -128,6 +129,7 @@ async def _serve(
         holdings = Holdings.of(data, database, store, services)
         expiry = Expiry(data, database, store, ages)
         exposures = Exposures(data, services)
+        scheduler = Scheduler(database, engine, link)
         engine.metrics.watch_webhooks(webhooks.queued)
         nodes = interlink_nodes(data, environ)
         admission = admission_of(environ, database, store, services, keys, elsewhere=link is not None)
@@ -146,6 +148,7 @@ async def _serve(
             link=link,
             users=admission.users,
             exposures=exposures,
+            scheduler=scheduler,
         )
         servers = [_server(front)]
         s3_app = S3App(store, admission.secrets, REGION, guard=admission.guard, domains=domains(environ))
@@ -183,6 +186,7 @@ async def _serve(
             await asyncio.sleep(0.005)
         if link is not None:
             link.start()
+        scheduler.start()
         write_private(state, json.dumps(facts, indent=2) + "\n")
         logging.getLogger("dioscar").info("OSCAR API on %s, S3 on %s, data in %s", api.url, address.endpoint, data)
         await stopping.wait()
@@ -191,6 +195,7 @@ async def _serve(
         for server in servers:
             server.should_exit = True
         await asyncio.gather(exposures.stop(), *serving)
+        await scheduler.stop()
         await expiry.stop()
         await holdings.calls.stop()
         await engine.stop()

@@ -21,6 +21,7 @@ from infra.local.api.own import OwnRoutes
 from infra.local.api.recording import Recording
 from infra.local.api.replay import ReplayRoutes
 from infra.local.api.replies import empty, text_reply
+from infra.local.api.schedules import ScheduleRoutes
 from infra.local.api.users import UserRoutes
 from infra.local.database import DatabaseError, DiskFull
 from infra.local.engine import Engine
@@ -28,6 +29,7 @@ from infra.local.exposed.exposures import Exposures
 from infra.local.external.link import Link
 from infra.local.holdings import Holdings
 from infra.local.objects import StoreError
+from infra.local.schedules.scheduler import Scheduler
 from infra.local.settings import Credentials, StoreAddress
 from infra.local.stored import BucketForbidden
 from infra.local.users.users import Users
@@ -48,6 +50,7 @@ def make_app(
     link: Link | None = None,
     users: Users | None = None,
     exposures: Exposures,
+    scheduler: Scheduler,
 ) -> ASGIApp:
     """The ASGI application; `address` is what services and clients are told, `link` the way to another store.
 
@@ -102,6 +105,7 @@ def make_app(
             system("POST", "/dioscar/v1/jobs/{job}/replay", replay.job),
             administration("POST", "/dioscar/v1/replay", replay.many),
             administration("POST", "/dioscar/v1/backup", own.backup),
+            *ScheduleRoutes(scheduler, engine.database, engine.services).routes(doors),
         ],
         exception_handlers={
             **dict.fromkeys((DatabaseError, StoreError, ObjectError, Exception), _failed),

@@ -73,6 +73,9 @@ def fill(cluster: Cluster) -> None:
     cluster.get("/system/metrics")  # with which the call is on disk
     cluster.deploy("fails", script="echo no; exit 3", annotations={"dioscar/retries": "0"})
     cluster.deploy("runs", script=f"sleep 1; {COPY}")
+    watched = {"service": "copies", "gather": {"bucket": "copies", "prefix": "out/", "objects": 1000}}
+    schedules = {"schedules": {"nightly": {"service": "runs", "cron": "0 2 1 1 *"}, "watched": watched}}
+    cluster.http.put(cluster.url("/dioscar/v1/schedules"), json=schedules).raise_for_status()
     client = boto(cluster)
     client.create_bucket(Bucket="events")
     queue = {"QueueArn": "arn:minio:sqs:us-east-1:NOBODY:webhook", "Events": ["s3:ObjectCreated:*"]}
@@ -88,6 +91,7 @@ def fill(cluster: Cluster) -> None:
     cluster.ended("copies", 2)
     cluster.put("copies", "in/small", b"small")
     cluster.ended("copies", 3)
+    eventually(lambda: cluster.get("/dioscar/v1/schedules/watched")["arrived"]["objects"] == 2)
     cluster.put("fails", "in/a", b"first")
     cluster.ended("fails")
     cluster.put("fails", "in/a", b"second")  # the first version is kept for its dead letter

@@ -16,6 +16,7 @@ from infra.local.engine import Engine
 from infra.local.holdings import Holdings
 from infra.local.migrations import MIGRATIONS, copy_of, newest
 from infra.local.objects import ObjectStore
+from infra.local.schedules.scheduler import Scheduler
 from infra.local.services import Services
 from infra.local.webhooks import Webhooks
 from tests.cluster import COMMAND, Cluster, eventually, running_cluster
@@ -32,7 +33,7 @@ def opened_schema(folder: Path) -> dict[str, object]:
         blobs = Blobs(database, folder / "blobs")
         store = ObjectStore(database, blobs)
         services = Services(database, store, "us-east-1")
-        Engine(folder, database, store, services, "us-east-1")
+        Scheduler(database, Engine(folder, database, store, services, "us-east-1"))
         Holdings.of(folder, database, store, services)
         Webhooks(database, store, [], "us-east-1")
         blobs.close()

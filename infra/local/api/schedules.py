@@ -1,0 +1,109 @@
+"""`/dioscar/v1/schedules`: what runs by itself, for the administrator."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from events.schedules import ScheduleError
+from infra.local.api.authentication import Doors, Handler
+from infra.local.api.replies import empty, json_reply
+from infra.local.database import Database
+from infra.local.objects import StoreError
+from infra.local.schedules.scheduler import NoSuchSchedule, Scheduler
+from infra.local.schedules.shown import shown
+from infra.local.schedules.starting import Hindered
+from infra.local.services import Services
+
+ROOT = "/dioscar/v1/schedules"
+
+
+class ScheduleRoutes:
+    """Schedules over a scheduler."""
+
+    def __init__(self, scheduler: Scheduler, database: Database, services: Services) -> None:
+        self._scheduler = scheduler
+        self._database = database
+        self._services = services
+
+    def routes(self, doors: Doors) -> list[Route]:
+        """All of them, each for the administrator."""
+
+        def route(method: str, path: str, handler: Handler) -> Route:
+            return Route(ROOT + path, doors.administrator(_answered(handler)), methods=[method])
+
+        return [
+            route("GET", "", self.list),
+            route("PUT", "", self.apply),
+            route("GET", "/{name}", self.read),
+            route("DELETE", "/{name}", self.delete),
+            route("POST", "/{name}/run", self.run),
+            route("POST", "/{name}/pause", self._turned(self._scheduler.pause)),
+            route("POST", "/{name}/resume", self._turned(self._scheduler.resume)),
+        ]
+
+    async def list(self, request: Request) -> Response:
+        """Every schedule, by name."""
+        return json_reply({"schedules": [self._shown(entry.name) for entry in self._scheduler.all()]})
+
+    async def read(self, request: Request) -> Response:
+        """One schedule."""
+        return json_reply(self._shown(request.path_params["name"]))
+
+    async def apply(self, request: Request) -> Response:
+        """Take the schedules of a document, `{"schedules": {NAME: {...}}}`; others stay as they are."""
+        try:
+            document = json.loads(await request.body())
+        except (ValueError, RecursionError):
+            raise ScheduleError('the body must be JSON: {"schedules": {NAME: {...}}}') from None
+        done = await self._scheduler.apply(document)
+        named = {entry.name: entry.schedule.service for entry in self._scheduler.all()}
+        warnings = [
+            f"{name}: there is no service {named[name]} yet; it runs from when that is deployed"
+            for name in done
+            if self._services.get(named[name]) is None
+        ]
+        return json_reply({"applied": done, "warnings": warnings})
+
+    async def delete(self, request: Request) -> Response:
+        """Forget a schedule."""
+        await self._scheduler.delete(request.path_params["name"])
+        return empty(204)
+
+    async def run(self, request: Request) -> Response:
+        """Run a schedule now."""
+        return json_reply({"jobs": await self._scheduler.run(request.path_params["name"])})
+
+    def _turned(self, turn: Callable[[str], Awaitable[None]]) -> Handler:
+        async def handler(request: Request) -> Response:
+            await turn(request.path_params["name"])
+            return json_reply(self._shown(request.path_params["name"]))
+
+        return handler
+
+    def _shown(self, name: str) -> dict[str, Any]:
+        entry = self._scheduler.get(name)
+        return shown(self._database.read, entry, self._scheduler.progress(entry))
+
+
+def _answered(handler: Handler) -> Handler:
+    """`handler`, with an answer for what it may not find or do."""
+
+    async def answering(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except ScheduleError as error:
+            return _refused("BadSchedule", str(error), 400)
+        except NoSuchSchedule as error:
+            return _refused("NoSuchSchedule", f'there is no schedule "{error}"; `dioscar schedule list` has them', 404)
+        except (Hindered, StoreError) as error:
+            return _refused("Hindered", f"not run: {error}", 409)
+
+    return answering
+
+
+def _refused(kind: str, message: str, status: int) -> Response:
+    return json_reply({"error": {"type": kind, "message": message}}, status)

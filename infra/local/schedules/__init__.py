@@ -1,0 +1,1 @@
+"""What makes services run by itself: by the clock, by what has arrived, by the age of a model."""

@@ -1,0 +1,67 @@
+"""A schedule as people and programs are shown it."""
+
+import json
+import sqlite3
+from datetime import UTC, datetime
+from typing import Any
+
+from events.schedules import Gather, Schedule
+from infra.local.schedules import table
+from infra.local.schedules.table import Entry
+
+
+def shown(connection: sqlite3.Connection, entry: Entry, progress: dict[str, Any] | None) -> dict[str, Any]:
+    """Everything about a schedule; times in Unix seconds."""
+    job, state = table.last_job(connection, entry) if entry.job or entry.request else ("", "")
+    return {
+        "name": entry.name,
+        "service": entry.schedule.service,
+        "when": when(entry.schedule),
+        "state": _state(entry),
+        "next": None if entry.paused else entry.due,
+        "last": entry.last,
+        "job": job or entry.job,
+        "job_state": state,
+        "request": entry.request,
+        "note": entry.note,
+        "arrived": progress,
+        "created": entry.created,
+        "schedule": json.loads(entry.document),
+    }
+
+
+def when(schedule: Schedule) -> str:
+    """In a few words, what a schedule waits for."""
+    if schedule.cron is not None:
+        return f"{schedule.cron.expression} {schedule.cron.timezone}"
+    if schedule.at is not None:
+        return f"once, {datetime.fromtimestamp(schedule.at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    if schedule.model is not None:
+        return f"{schedule.model.name} ({schedule.model.alias}) older than {_duration(schedule.model.older_s)}"
+    assert schedule.gather is not None
+    return _arrivals(schedule.gather)
+
+
+def _arrivals(gather: Gather) -> str:
+    enough = [
+        f"{gather.objects} objects" if gather.objects else "",
+        f"{gather.bytes} bytes" if gather.bytes else "",
+        f"one that is {_duration(gather.age_s)} old" if gather.age_s else "",
+        f"the word {gather.word}" if gather.word else "",
+    ]
+    return f"{' or '.join(filter(None, enough))} in {gather.bucket}/{gather.prefix}*{gather.suffix}"
+
+
+def _duration(seconds: int) -> str:
+    for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds % length == 0:
+            return f"{seconds // length}{unit}"
+    return f"{seconds}s"
+
+
+def _state(entry: Entry) -> str:
+    if entry.paused:
+        return "paused"
+    if entry.schedule.at is not None and entry.due is None:
+        return "done"
+    return "active"
