@@ -19,6 +19,7 @@ from infra.hpc.settings import UNIX, Settings
 
 log = logging.getLogger(__name__)
 
+BACKLOG = 2048
 GRACE_S = 3
 """How long those who follow a log may go on when the plugin stops."""
 
@@ -116,6 +117,7 @@ def _listen(address: str) -> socket.socket:
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, int(port)))
+        listener.listen(BACKLOG)  # whoever reads the address below may connect at once
         return listener
     except OSError as error:
         raise StartError(f"listen: {address}: {error.strerror or error}") from None
@@ -135,6 +137,7 @@ def _listen_unix(path: Path) -> socket.socket:
         listener.bind(str(path))
     finally:
         os.umask(old)
+    listener.listen(BACKLOG)
     return listener
 
 

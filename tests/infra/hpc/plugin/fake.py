@@ -1,11 +1,12 @@
 """A batch system in a folder, which tests move by hand, and a plugin before it. For what a real one does too seldom."""
 
 import asyncio
+import functools
 import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import requests
 import uvicorn
+from starlette.applications import Starlette
 
 from infra.hpc.app import Plugin
 from infra.hpc.batch import BatchJob, BatchRefused, BatchState, BatchUnavailable, Resources, Submission
@@ -221,24 +223,54 @@ def settings(root: Path, **given: Any) -> Settings:
     return Settings(root=root, **{**values, **given})
 
 
+class _Host:
+    """A web server in a thread, for one plugin after another: to start and stop one takes longer than most tests."""
+
+    def __init__(self) -> None:
+        self.app: Starlette | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._listener = socket.socket()
+        self._listener.bind(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        config = uvicorn.Config(self, log_config=None, access_log=False, lifespan="off")
+        self._server = uvicorn.Server(config)
+        threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True).start()
+        until(lambda: self._server.started)
+
+    async def _serve(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        await self._server.serve(sockets=[self._listener])
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        assert self.app is not None
+        await self.app(scope, receive, send)
+
+    def do(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Do something in the server's loop."""
+        assert self.loop is not None
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
+
+
+@functools.cache
+def _host() -> _Host:
+    return _Host()
+
+
 @contextmanager
 def serving(folder: Path, **given: Any) -> Iterator[Client]:
-    """A plugin in this process, on a port of its own."""
+    """A plugin in this process."""
     batch = FolderBatch(folder / "batch")
     chosen = settings(folder / "root", **given)
     pods = Pods(chosen.root)
     pods.open()
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
+    host, before = _host(), _host().app
     app = Plugin(chosen, pods, batch, write).app()
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
+    lifespan = app.router.lifespan_context(app)
+    host.do(lifespan.__aenter__())
+    host.app = app
     try:
-        until(lambda: server.started)
-        yield Client(f"http://127.0.0.1:{listener.getsockname()[1]}", chosen.root, batch)
+        yield Client(host.url, chosen.root, batch)
     finally:
-        server.should_exit = True
-        thread.join(30)
-        listener.close()
+        host.app = before
+        host.do(lifespan.__aexit__(None, None, None))
         pods.close()
