@@ -356,6 +356,14 @@ class Engine:
     async def _attempt_away(self, interlink: Interlink, deployed: Deployed, job: Job) -> None:
         """One attempt of a job on a node, which stages and stores by itself; what is left here is to tell of it."""
         start = Start(lambda when: self._write_later(lambda connection: jobs.start(connection, job, when, reason="")))
+        new = job.attempt == 0
+
+        def begins(when: float) -> None:
+            nonlocal new
+            if new:
+                self.metrics.waited(job.service, max(0.0, when - job.created))
+            new = False
+            start.begin(when)
 
         def waits(reason: str) -> None:
             start.untold()
@@ -365,7 +373,7 @@ class Engine:
         try:
             async with self._dispatcher.slot(deployed, job):
                 with self._span(job, stored) as span:
-                    ended = await interlink.run(deployed, job, self.log_path(job), Told(start.begin, waits))
+                    ended = await interlink.run(deployed, job, self.log_path(job), Told(begins, waits))
                     span.ended(ended, ended.message)
                 if ended.code == Exit.DONE:
                     await self._finisher.succeed_away(job, start.untold())

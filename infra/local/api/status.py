@@ -117,9 +117,11 @@ class StatusRoutes:
     def _asked(self) -> tuple[int, int]:
         """What the FDLs of the running jobs ask for: thousandths of a core, and bytes."""
         cores, memory = Decimal(0), 0
+        interlink = self._engine.interlink
         for service, state, count in history.open_counts(self._engine.database.read):
             deployed = self._engine.services.get(service)
-            if deployed is not None and state == State.RUNNING:
+            away = deployed is not None and interlink is not None and interlink.is_elsewhere(deployed)
+            if deployed is not None and state == State.RUNNING and not away:
                 cores += count * parse_cpu(deployed.service.cpu)
                 memory += count * deployed.memory
         return int(cores * MILLI), memory

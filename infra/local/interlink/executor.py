@@ -104,6 +104,11 @@ class Interlink:
         node = self.nodes.get(name)
         return node is None or not node.is_own or not (deployed.tenant or self._confined)
 
+    def is_elsewhere(self, deployed: Deployed) -> bool:
+        """Whether the service's jobs run on another machine than this one, as far as that can be known."""
+        node = self.nodes.get(deployed.service.interlink_node_name)
+        return node is not None and not node.is_own
+
     def follows(self, deployed: Deployed, job: Job) -> bool:
         """Whether this job runs on a node, or has a pod there from before."""
         return self.offloads(deployed) or job.id in self._with_pods
@@ -201,6 +206,7 @@ class _Attempt:
 
     def __init__(self, deployed: Deployed, sent: Sent, lines: PodLog, told: Told, lost_s: float) -> None:
         self._timeout_s = deployed.settings.timeout_s
+        self._is_function = "DIOSCAR_FUNCTION" in deployed.variables
         self._node = sent.pod.node
         self._lines = lines
         self._told = told
@@ -281,9 +287,17 @@ class _Attempt:
             return False
         return time.time() - self._running_since > self._timeout_s
 
+    def _succeeded(self) -> Ended:
+        """A success, unless the function has said otherwise: OSCAR's own supervisor ends with 0 whatever it ran."""
+        error, sentence = self._lines.said() if self._is_function else ("", "")
+        if not error:
+            return Ended(Exit.DONE)
+        codes = {"InputError": Exit.BAD_INPUT, "Checkpointed": Exit.AGAIN}
+        return Ended(codes.get(error, Exit.FAILED), error, sentence)
+
     def _ended(self, look: PodState) -> Ended:
         if look.code == Exit.DONE:
-            return Ended(Exit.DONE)
+            return self._succeeded()
         if look.container != CONTAINER:
             reason = look.reason or f"ended with status {look.code}"
             return Ended(look.code, "Pod", f"the container {look.container} on the node {self._node}: {reason}")

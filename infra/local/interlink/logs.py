@@ -19,6 +19,7 @@ ATTEMPTS = 5
 """How often the end of a log is asked for."""
 TAIL = 8 << 10
 PROGRESS = re.compile(rb"dioscar: progress ([-+.\deE]+) of ([-+.\deE]+)")
+DONE = re.compile(r"dioscar: \S+ .*: done in [\d.]+ s, \d+ files")
 SAID = re.compile(r"dioscar: \S+ .*?: (\w+): (.+)")
 OURS = re.compile(r"\S+ \S+ - supervisor - \w+ - ")
 """A line of the supervisor's own log, which says that a script has failed and not why."""
@@ -68,6 +69,8 @@ class PodLog:
         """Why the run failed, as the runtime has said it, or else the last line; an error's name and a sentence."""
         lines = [line for line in _tail(self._path, self._start).splitlines() if line.strip() and not OURS.match(line)]
         for line in reversed(lines[-5:]):
+            if DONE.fullmatch(line.strip()):
+                break
             if found := SAID.fullmatch(line.strip()):
                 return found.group(1), found.group(2)
         return "", lines[-1].strip()[:500] if lines else ""

@@ -125,6 +125,16 @@ def test_bad_input_is_dead_at_once_in_the_runtimes_words(cluster: Cluster, plugi
     assert len(plugin.creates) == 1
 
 
+def test_a_failure_that_the_pods_supervisor_hides_is_one(cluster: Cluster, plugin: StandIn) -> None:
+    deploy(cluster, variables={"DIOSCAR_FUNCTION": "pulsar.train"}, annotations={"dioscar/retries": "0"})
+    job = submit(cluster)
+    uid = plugin.pod()
+    plugin.logs[uid] += b"dioscar: pulsar.train request.json: ValueError: no gradient\n"
+    plugin.end(uid, 0)
+    ended = in_state(cluster, job, "Dead")
+    assert (ended["exit_code"], ended["reason"]) == (1, "ValueError: no gradient")
+
+
 def test_what_the_plugin_says_of_an_end_is_the_reason(cluster: Cluster, plugin: StandIn) -> None:
     deploy(cluster, annotations={"dioscar/retries": "0"})
     job = submit(cluster)
