@@ -5,9 +5,9 @@ Measured on frames of nine balanced classes; the figures of the shipped model ar
 
 import numpy as np
 
+from functions.pulsar.arrays import Positions
 from functions.pulsar.labels import CLASSES
 from layers.quality import Gate, Metric, Rule
-from layers.quality.metric import Scores
 
 MODEL = "pulsar-classifier"
 LEAST_FRAMES = 900
@@ -15,7 +15,7 @@ BRIGHT_SNR = 12.0
 """In-frame signal-to-noise ratio from which a pulse must not be missed."""
 
 
-def macro_f1_of_rows(rows: Scores) -> float:
+def macro_f1_of_rows(rows: Positions) -> float:
     """Mean over the classes that occur of F1 = 2 TP / (2 TP + FP + FN); rows of (true, given) index in CLASSES."""
     size = len(CLASSES)
     matrix = np.bincount(rows[:, 0] * size + rows[:, 1], minlength=size * size).reshape(size, size)

@@ -2,13 +2,15 @@
 
 A candidate passes when, on the same samples as the serving model,
 
-- every metric has enough samples, and its whole confidence interval lies above the floor and below the bound;
+- every metric has enough samples, also for a perfect model to keep the limits, and its whole confidence interval lies
+  above the floor and below the bound;
 - the deciding metric is better: the interval of the paired difference excludes zero on the right side;
 - every other metric is not worse by more than its margin: nor is any value in the interval of its difference.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
 
 from layers.quality.interval import Interval, Sampling, difference, interval
 from layers.quality.metric import Metric, Scores
@@ -62,8 +64,12 @@ def judge(
     *,
     seed: int,
     others: Iterable[Reason] = (),
+    perfect: Mapping[str, float] | None = None,
 ) -> Verdict:
     """Compare the scores of two models, by metric, row by row of the same samples; `others` are checks made before.
+
+    `perfect` is what a perfect model scores on as many samples, for metrics such as distances, where that is not zero:
+    the distance between two halves of the reference, say. A limit that even that does not keep wants more samples.
 
     Raises ValueError where a metric has no scores, or scores that are not of the same samples.
     """
@@ -86,6 +92,7 @@ def judge(
             candidate=interval(rule.metric, candidate[name], sampling),
             serving=interval(rule.metric, serving[name], sampling),
             difference=difference(rule.metric, candidate[name], serving[name], sampling),
+            perfect=(perfect or {}).get(name),
         )
         results.append(result)
         reasons += _limits(rule, result)
@@ -98,6 +105,13 @@ def _limits(rule: Rule, result: Result) -> Iterator[Reason]:
     enough = result.samples >= rule.samples
     than = "at least" if enough else "fewer than"
     yield Reason(name, "samples", enough, f"{name}: {result.samples} samples, {than} the {rule.samples} asked for")
+    if result.perfect is not None:
+        low, high = -inf if rule.floor is None else rule.floor, inf if rule.bound is None else rule.bound
+        reached = low <= result.perfect <= high
+        how = "keeps" if reached else "does not keep"
+        more = "" if reached else "; test on more"
+        told = f"{name}: on so many samples a perfect model scores {result.perfect:.4g}, which {how} the limits{more}"
+        yield Reason(name, "reach", reached, told)
     if rule.floor is not None:
         above = found.low >= rule.floor
         how = "at or above" if above else "not wholly above"

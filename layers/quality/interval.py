@@ -12,9 +12,11 @@ from math import inf
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from layers.quality.metric import Metric, Scores
 
+Numbers = NDArray[Any]
 CELLS = 1 << 20
 """Row numbers that are drawn at once, which bounds the memory of many samples."""
 Method = Literal["percentile", "BCa"]
@@ -69,7 +71,7 @@ def difference(
     )
 
 
-def _bootstrap(statistic: Callable[[Scores], float], count: int, sampling: Sampling) -> Interval:
+def _bootstrap(statistic: Callable[[Numbers], float], count: int, sampling: Sampling) -> Interval:
     from scipy.stats import DegenerateDataWarning, bootstrap
 
     rows = np.arange(count)
@@ -77,7 +79,7 @@ def _bootstrap(statistic: Callable[[Scores], float], count: int, sampling: Sampl
     if count < 2 or not np.isfinite(value):
         return Interval(value, -inf, inf)
 
-    def statistics(drawn: Scores, axis: int) -> Scores:
+    def statistics(drawn: Numbers, axis: int) -> Numbers:
         drawn = np.moveaxis(drawn, axis, -1)
         values = [statistic(some) for some in drawn.reshape(-1, drawn.shape[-1])]
         return np.array(values).reshape(drawn.shape[:-1])

@@ -2,16 +2,23 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
-
-Scores = NDArray[Any]
-"""One row a sample. Rows must be independent: of a Markov chain or of a time series a row is a block, not a step."""
 
 
-def mean(scores: Scores) -> float:
+class Scores(Protocol):
+    """Rows, one a sample: an array, or what gives some of its rows for an array of row numbers (which may repeat).
+
+    Rows must be independent: of a Markov chain or of a time series a row is a block, not a step.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> Any: ...
+
+
+def mean(scores: Any) -> float:
     """Mean of the rows: a part, a rate, an average distance.
 
     >>> mean(np.array([True, False, True, True]))
@@ -24,14 +31,14 @@ def mean(scores: Scores) -> float:
 class Metric:
     """A number that says how good a model is.
 
-    `value` maps scores (rows, ...) to it; it is called on resampled rows, so it depends on their order in no way.
+    `value` maps scores to it; it is called on resampled rows, so it depends on their order in no way.
     """
 
     name: str
     meaning: str
     """What it says, a phrase with the unit."""
     better: Literal["higher", "lower"]
-    value: Callable[[Scores], float] = mean
+    value: Callable[[Any], float] = mean
 
     def __post_init__(self) -> None:
         if self.better not in ("higher", "lower"):

@@ -50,6 +50,7 @@ def _metrics(metrics: list[Mapping[str, Any]], level: float) -> Iterator[str]:
     yield "<th>candidate</th><th>serving</th><th>difference</th><th>limits</th><th></th></tr>\n"
     for metric in metrics:
         limits = [f"{name} {metric[name]:g}" for name in ("floor", "bound") if name in metric]
+        limits += [f"perfect {metric['perfect']:.4g}"] if metric.get("perfect") is not None else []
         limits.append("decides" if metric["deciding"] else f"margin {metric['margin']:g}")
         yield f"<tr><td>{escape(metric['metric'])}<br><small>{escape(metric['meaning'])}; "
         yield f"{metric['better']} is better; {metric['samples']} samples</small></td>"

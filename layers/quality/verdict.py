@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from layers.quality.interval import Interval
 
-Check = Literal["leak", "samples", "floor", "bound", "better", "not worse", "other"]
+Check = Literal["leak", "samples", "reach", "floor", "bound", "better", "not worse", "other"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Result:
     candidate: Interval
     serving: Interval
     difference: Interval
+    perfect: float | None = None
+    """What a perfect model scores on as many samples, where that is not plain."""
 
 
 @dataclass(frozen=True)
@@ -70,5 +72,5 @@ class Verdict:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Interval):
-        return {name: number if isfinite(number) else None for name, number in vars(value).items()}
-    return value
+        return {name: _plain(number) for name, number in vars(value).items()}
+    return None if isinstance(value, float) and not isfinite(value) else value

@@ -120,6 +120,44 @@ def test_a_metric_that_does_not_decide_may_be_worse_within_its_margin_only() -> 
     assert "may be worse than the margin of 0.02 allows" in found.refusals[0]
 
 
+def test_limits_that_a_perfect_model_would_not_keep_want_more_samples() -> None:
+    found = judge(GATE, scores(), scores(right=0.8), seed=1, perfect={"alarms": 0.2})
+    assert refused_by(found) == [("alarms", "reach")]
+    assert "a perfect model scores 0.2, which does not keep the limits; test on more" in found.refusals[0]
+    found = judge(GATE, scores(), scores(right=0.8), seed=1, perfect={"alarms": 0.01, "right": 0.99})
+    assert found.passed and found.to_json()["metrics"][1]["perfect"] == 0.01
+    assert refused_by(judge(GATE, scores(), scores(right=0.8), seed=1, perfect={"right": np.nan})) == [
+        ("right", "reach")
+    ]
+
+
+class Pairs:
+    """Reference and generated values, a pair a row: what a distance between two samples is computed from."""
+
+    def __init__(self, reference: np.ndarray, generated: np.ndarray) -> None:
+        self.reference, self.generated = reference, generated
+
+    def __len__(self) -> int:
+        return len(self.reference)
+
+    def __getitem__(self, rows: np.ndarray) -> "Pairs":
+        return Pairs(self.reference[rows], self.generated[rows])
+
+
+def test_scores_may_be_anything_that_gives_rows() -> None:
+    from scipy.stats import wasserstein_distance
+
+    distance = Metric("distance", "", "lower", lambda rows: wasserstein_distance(rows.reference, rows.generated))
+    gate = Gate("toy", "distance", (Rule(distance, samples=200, bound=0.5),), Sampling(resamples=200))
+    rng = np.random.default_rng(3)
+    reference = rng.normal(0, 1, 400)
+    near, far = (Pairs(reference, rng.normal(shift, 1, 400)) for shift in (0.1, 0.6))
+    perfect = {"distance": wasserstein_distance(*np.split(reference, 2))}
+    assert judge(gate, {"distance": near}, {"distance": far}, seed=1, perfect=perfect).passed
+    refused = refused_by(judge(gate, {"distance": far}, {"distance": near}, seed=1, perfect=perfect))
+    assert refused == [("distance", "bound"), ("distance", "better")]
+
+
 def test_scores_that_are_no_numbers_refuse() -> None:
     broken = scores()
     broken["right"] = np.full(1000, np.nan)
