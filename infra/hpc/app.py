@@ -16,7 +16,7 @@ from starlette.routing import Route
 from infra.hpc.batch import Batch, BatchUnavailable
 from infra.hpc.folder import file_of
 from infra.hpc.lifecycle import Deleted, Lifecycle, Unavailable, Writer
-from infra.hpc.logs import LogOptionsError, Part, check, select, stream
+from infra.hpc.logs import LogOptionsError, Part, Reader, check, select, stream
 from infra.hpc.pods import Pods, Record, Run
 from infra.hpc.protocol import (
     Accelerator,
@@ -166,7 +166,9 @@ class Plugin:
         folder = self._pods.folder(record)
         files = file_of(folder, name, "log"), file_of(folder, name, "times")
         part = await anyio.to_thread.run_sync(select, *files, wanted.options, whole)
-        blocks = stream(*files, wanted.options, part, self._writes(record, name), request.is_disconnected)
+        is_interlink = request.headers.get("User-Agent", "").startswith("Go-http-client")
+        reader = Reader(request.is_disconnected, impatient=is_interlink)
+        blocks = stream(*files, wanted.options, part, self._writes(record, name), reader)
         return StreamingResponse(blocks, media_type="text/plain; charset=utf-8")
 
     def _writes(self, record: Record, container: str) -> Callable[[], bool]:

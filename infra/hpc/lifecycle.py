@@ -211,6 +211,7 @@ class Lifecycle:
         if job is not None:
             record.heard(job)
         await self._save(record)
+        self._wake.set()
 
     # Running again after a checkpoint
 
@@ -254,12 +255,14 @@ class Lifecycle:
             try:
                 await self.watch.fresh()
                 self._resolve_doubts()
-                due = [record for record in self._pods if self._to_be_ended(record)]
+                due = [record for record in self._pods.unsettled() if self._to_be_ended(record)]
                 done = await self._end_jobs(due)
                 if time.monotonic() - swept >= self._settings.sweep:
                     swept = time.monotonic()
                     await self._sweep()
                 pause = self._settings.poll if done else min(self._settings.poll, 1.0)
+                if not self._pods.unsettled():
+                    pause = self._settings.sweep
             except BatchUnavailable as error:
                 log.debug("the batch system does not answer: %s", error)
                 pause = min(max(pause, 0.5) * 2, 30.0)
@@ -273,7 +276,7 @@ class Lifecycle:
 
     def _resolve_doubts(self) -> None:
         """Pods whose submission was cut off: one that has run runs again, a new one is watched if it has a job."""
-        for record in self._pods:
+        for record in self._pods.unsettled():
             if record.in_doubt and record.uid not in self._creating and record.uid not in self._again:
                 work = self._resubmit(record, begin=False) if len(record.runs) > 1 else self._recover(record)
                 self._go(record.uid, work)

@@ -20,7 +20,7 @@ BLOCK = 64 * 1024
 """The most of a log that is in memory for one reader, in bytes."""
 
 SILENCE_S = 20.0
-"""interLink gives up a followed log that begins with a longer silence: then it gets one empty line."""
+"""interLink's server passes a reply on with its first byte, which its client does not await for longer than 30 s."""
 
 _LOOK_S = 0.25
 _NOTE = 34
@@ -101,15 +101,21 @@ def select(log: Path, times: Path, options: LogOptions, whole: Part) -> Part:
     return Part(start, whole.end)
 
 
+@dataclass(frozen=True)
+class Reader:
+    """Who gets a log: whether they are gone, and whether they give up a log that begins with silence."""
+
+    gone: Callable[[], Awaitable[bool]]
+    impatient: bool = False
+
+
 async def stream(
-    log: Path,
-    times: Path,
-    options: LogOptions,
-    part: Part,
-    alive: Callable[[], bool],
-    gone: Callable[[], Awaitable[bool]],
+    log: Path, times: Path, options: LogOptions, part: Part, alive: Callable[[], bool], reader: Reader
 ) -> AsyncIterator[bytes]:
-    """A part of a log as it is sent; followed, until nobody writes to it any more, or whoever reads it is gone."""
+    """A part of a log as it is sent; followed, until nobody writes to it any more, or its reader is gone.
+
+    An impatient reader gets an empty line where the log begins with a long silence.
+    """
     stamps = _Stamps(log, times) if options.timestamps else None
     left = options.bytes or None
     offset, end = part.start, part.end
@@ -131,9 +137,9 @@ async def stream(
             if left == 0:
                 return
             continue
-        if end is not None or not writes or await gone():
+        if end is not None or not writes or await reader.gone():
             return
-        if silent and time.monotonic() - began > SILENCE_S:
+        if reader.impatient and silent and time.monotonic() - began > SILENCE_S:
             yield b"\n"
             silent = False
         await asyncio.sleep(_LOOK_S)

@@ -91,6 +91,13 @@ class Record:
         return bool(self.runs) and not self.job and not self.final and not self.deleted and not self.abandoned
 
     @property
+    def is_settled(self) -> bool:
+        """Whether nothing is to be done for it for the time being: it has ended, or is deleted and has no job left."""
+        if self.deleted or self.abandoned:
+            return self.cancelled
+        return bool(self.final) or not self.runs
+
+    @property
     def all_containers(self) -> list[str]:
         """Init containers, then containers."""
         return [*self.init_containers, *self.containers]
@@ -138,6 +145,7 @@ class Pods:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._records: dict[str, Record] = {}
+        self._unsettled: dict[str, Record] = {}
         self._writes: dict[str, asyncio.Lock] = {}
         self._lock: int | None = None
 
@@ -156,7 +164,7 @@ class Pods:
         for path in sorted(self.root.glob(f"*/{RECORD}")):
             record = _read(path)
             if record is not None:
-                self._records[record.uid] = record
+                self._keep(record)
 
     def close(self) -> None:
         """Let go of the root."""
@@ -171,6 +179,10 @@ class Pods:
     def __iter__(self) -> Iterator[Record]:
         return iter(list(self._records.values()))
 
+    def unsettled(self) -> list[Record]:
+        """The pods for which there is something to be done: few beside those that are only kept."""
+        return list(self._unsettled.values())
+
     def folder(self, record: Record) -> Path:
         """The pod's folder."""
         return pod_folder(self.root, record.namespace, record.uid)
@@ -182,7 +194,7 @@ class Pods:
     async def save(self, record: Record) -> None:
         """Keep a pod as it is now; durable on return. Raises OSError."""
         content = json.dumps(asdict(record), separators=(",", ":")).encode()
-        self._records[record.uid] = record
+        self._keep(record)
         folder = self.folder(record)
         async with self._writes.setdefault(record.uid, asyncio.Lock()):
             await asyncio.to_thread(_write, folder, content)
@@ -192,7 +204,15 @@ class Pods:
         async with self._writes.setdefault(record.uid, asyncio.Lock()):
             await asyncio.to_thread(shutil.rmtree, self.folder(record), ignore_errors=True)
         self._records.pop(record.uid, None)
+        self._unsettled.pop(record.uid, None)
         self._writes.pop(record.uid, None)
+
+    def _keep(self, record: Record) -> None:
+        self._records[record.uid] = record
+        if record.is_settled:
+            self._unsettled.pop(record.uid, None)
+        else:
+            self._unsettled[record.uid] = record
 
     async def strip(self, record: Record) -> None:
         """Remove what a pod that has ended leaves, its secrets above all; its record, logs and exit codes stay."""

@@ -50,7 +50,7 @@ class Watch:
         """Return when what is known is fresh enough, or the batch system keeps one waiting."""
         if time.monotonic() - self._asked < self._settings.poll:
             return
-        if not any(record.is_live for record in self._pods):
+        if not any(record.is_live for record in self._pods.unsettled()):
             return
         if self._flight is None or self._flight.done():
             self._flight = asyncio.create_task(self._ask())
@@ -87,7 +87,7 @@ class Watch:
         self._notes.forget(self._pods.folder(record), record.all_containers)
 
     async def _ask(self) -> None:
-        asked = {record.uid: record.job for record in self._pods if record.is_live}
+        asked = {record.uid: record.job for record in self._pods.unsettled() if record.is_live}
         try:
             jobs = await self._batch.query(set(asked.values()))
             self.error = ""
@@ -106,7 +106,7 @@ class Watch:
                 await self._apply(record, _own(record, jobs.get(job)))
             except Exception:
                 log.exception("pod %s/%s: what the batch system said was not taken in", record.namespace, record.name)
-        running = [record for record in self._pods if record.is_live and record.state == BatchState.RUNNING]
+        running = [record for record in self._pods.unsettled() if record.is_live and record.state == BatchState.RUNNING]
         await self._note(running)
 
     async def _note(self, records: list[Record]) -> None:

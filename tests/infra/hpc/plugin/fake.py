@@ -139,10 +139,11 @@ class Client:
         self.url = url
         self.root = root
         self.batch = batch
+        self.headers = {"User-Agent": "Go-http-client/1.1"}
 
     def send(self, method: str, route: str, body: Any, **options: Any) -> requests.Response:
         content = body if isinstance(body, (bytes, str)) else json.dumps(body)
-        headers = {"Content-Type": "application/json", "InterLink-Http-Session": "a-session"}
+        headers = {"Content-Type": "application/json", "InterLink-Http-Session": "a-session", **self.headers}
         return requests.request(method, self.url + route, data=content, headers=headers, timeout=60, **options)
 
     def create(self, body: Any) -> requests.Response:

@@ -453,7 +453,7 @@ def test_logs_are_forgotten_in_the_end(tmp_path: Path) -> None:
         pod = created(plugin)
         plugin.delete(pod)
         until(lambda: not plugin.folder().exists())
-        assert plugin.logs().status_code == 404
+        until(lambda: plugin.logs().status_code == 404)
 
 
 def test_a_pod_that_nobody_deletes_goes_in_the_end(tmp_path: Path) -> None:

@@ -142,6 +142,10 @@ def test_a_followed_log_that_begins_with_silence_says_something(
         plugin.create(oscar_pod())
         with plugin.logs(Follow=True) as reply:
             assert next(reply.iter_lines()) == b""
+        plugin.headers = {}  # another client, which counts bytes
+        with plugin.logs(Follow=True) as reply:
+            plugin.delete(oscar_pod()["pod"])
+            assert list(reply.iter_lines()) == []
 
 
 def test_a_long_log_is_never_in_memory_as_a_whole(plugin: Client) -> None:
