@@ -8,6 +8,8 @@ from fdl.names import did_you_mean
 
 PREFIX = "dioscar/"
 EXECUTORS = ("warm", "process", "container")
+ON_NODES = ("nodes", "tasks-per-node", "gpus-per-node")
+"""`dioscar/nodes` and so on: how many ranks a job has on an HPC node, which is for the plugin there to read."""
 BOOLEANS = {"true": True, "false": False}
 DIGITS = 9
 
@@ -42,6 +44,9 @@ def engine_settings(annotations: Mapping[str, str]) -> EngineSettings:
     if executor is not None and executor not in EXECUTORS:
         mend = did_you_mean(executor, EXECUTORS) or EXECUTORS[0]
         raise ValueError(f'dioscar/executor: {quoted(executor)} is none of {", ".join(EXECUTORS)}; write "{mend}"')
+    for name in ON_NODES:
+        if name in values:
+            _whole(name, values[name], least=1)
     return EngineSettings(
         retries=_whole("retries", values.get("retries", "3"), least=0),
         timeout_s=_whole("timeout", values["timeout"], least=1) if "timeout" in values else None,
@@ -55,7 +60,8 @@ def engine_settings(annotations: Mapping[str, str]) -> EngineSettings:
 
 def check_known(annotations: Mapping[str, str]) -> None:
     """Raises ValueError for an annotation `dioscar/...` that the engine would not understand, with the nearest one."""
-    known = [PREFIX + name for name in ("retries", "timeout", "concurrency", "executor", "network", "idle", "loop")]
+    own = ("retries", "timeout", "concurrency", "executor", "network", "idle", "loop")
+    known = [PREFIX + name for name in (*own, *ON_NODES)]
     for name in annotations:
         if name.startswith(PREFIX) and name not in known:
             mend = did_you_mean(name, known)
