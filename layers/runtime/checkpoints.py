@@ -154,13 +154,20 @@ class Kept:
     """
 
     def __init__(
-        self, folder: Path, copy: Callable[[], Copy | None] = lambda: None, *, rank: int = 0, ranks: int = 1
+        self,
+        folder: Path,
+        copy: Callable[[], Copy | None] = lambda: None,
+        *,
+        rank: int = 0,
+        ranks: int = 1,
+        after: str = "",
     ) -> None:
         self._shared = self._folder = folder
         self._find_copy = copy
         self._copy: Copy | None = None
         self._opened = False
         self._rank, self._ranks = rank, ranks
+        self._after = after
         self._private = False
 
     def open(self) -> Path:
@@ -226,21 +233,29 @@ class Kept:
             self._copy.keep(self._folder)
 
     def remove(self) -> None:
-        """The run has succeeded: nothing is kept any longer."""
+        """The run has succeeded: nothing is kept any longer than `after` says, who stores the outputs first."""
         if self._rank > 0:
             return
-        if self._copy:
-            try:
-                self._copy.remove()
-            except ObjectError as error:
-                _say(f"{self._copy.place} may be deleted: {error}")
-        elif self._folder.exists():
-            shutil.rmtree(self._folder, ignore_errors=True)
+        if self._after and (self._copy or self._folder.exists()):
+            Path(self._after).write_text(str(self._shared), encoding="utf-8")
+        else:
+            forget(self._shared, self._copy)
 
     def close(self) -> None:
         """Leave nothing that only this attempt has seen."""
         if self._opened and self._private:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def forget(folder: Path, copy: Copy | None) -> None:
+    """Remove the folder of a run key, and its copy."""
+    if folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+    if copy:
+        try:
+            copy.remove()
+        except ObjectError as error:
+            _say(f"{copy.place} may be deleted: {error}")
 
 
 class _Damaged(Exception):  # noqa: N818

@@ -152,7 +152,13 @@ def _run(
     plan = _plan(invocation)
     run_key = plan.run_key
     root = Path(invocation.environ.get("DIOSCAR_CHECKPOINT") or Path(tempfile.gettempdir()) / "dioscar-checkpoints")
-    kept = Kept(root / run_key, lambda: copy(run_key), rank=invocation.rank, ranks=invocation.ranks)
+    kept = Kept(
+        root / run_key,
+        lambda: copy(run_key),
+        rank=invocation.rank,
+        ranks=invocation.ranks,
+        after=invocation.environ.get("DIOSCAR_AFTER", ""),
+    )
     with contextlib.closing(kept), _workplace(invocation) as made:
         source = _named_source(invocation, made)
         job = RunningJob(

@@ -21,7 +21,8 @@ class Invocation:
 
     `name` is the input's path below the mailbox folder (`in/a/b.fil` -> `a/b.fil`): outputs are named after it.
     `environ` holds the service's variables (settings, FORWARD) and those by which an engine passes paths:
-    DIOSCAR_INPUTS (manifest), DIOSCAR_CHECKPOINT, DIOSCAR_PROGRESS, DIOSCAR_ENGINE (it forwards by itself).
+    DIOSCAR_INPUTS (manifest), DIOSCAR_CHECKPOINT, DIOSCAR_PROGRESS, DIOSCAR_ENGINE (it forwards by itself),
+    DIOSCAR_AFTER (a file that is to name the folder of what was kept: it is removed when the outputs are stored).
     """
 
     function: str

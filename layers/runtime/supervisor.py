@@ -85,7 +85,12 @@ def _supervise(
         received, produced = Path(folder, "input"), Path(folder, "output")
         received.mkdir()
         produced.mkdir()
-        variables = {**environ, **script_variables(event, received, produced, staged=not config.file_stage_in)}
+        after = Path(folder, "after")
+        variables = {
+            **environ,
+            "DIOSCAR_AFTER": str(after),
+            **script_variables(event, received, produced, staged=not config.file_stage_in),
+        }
         opened = providers.Providers(config)
         if isinstance(event, Payload):
             Path(variables["INPUT_FILE_PATH"]).write_bytes(event.body)
@@ -110,6 +115,8 @@ def _supervise(
                 for path in filter(output.takes, files):
                     log.info("Uploading file '%s' to %s, %s", path, output.provider, output.bucket)
                     opened[output.provider].send(produced / path, output, path)
+            if code == 0 and after.is_file():
+                _forget(Path(after.read_text(encoding="utf-8")), config, event)
         if code:
             log.error("The script ended with status %d; nothing is uploaded", code)
         if not job:
@@ -234,6 +241,15 @@ def _run(script: Path, variables: Mapping[str, str], printed: BinaryIO) -> int:
                 printed.flush()
         code = process.wait()
     return code if code >= 0 else 128 - code
+
+
+def _forget(kept: Path, config: storage.ServiceConfig, event: StorageEvent | Payload) -> None:
+    """The outputs are stored: what the run kept for another attempt is not needed any longer."""
+    from layers.runtime.checkpoints import Copy, forget
+
+    provider, bucket = config.mailbox(event.notification.bucket if isinstance(event, StorageEvent) else "")
+    client = storage.client(config, provider=provider) if bucket else None
+    forget(kept, Copy(client, bucket, kept.name) if client else None)
 
 
 def _undisturbed() -> contextlib.AbstractContextManager[None]:

@@ -101,3 +101,22 @@ def test_a_run_that_keeps_nothing_asks_the_store_for_nothing(cluster: Cluster, t
     copied = Order("contract.copy", b"abc")
     assert pod.run(copied).outputs["a.txt.copy"] == b"abc"
     assert kept(cluster, copied) == {}
+
+
+def test_what_was_kept_stays_until_the_outputs_are_stored(cluster: Cluster, tmp_path: Path):
+    class WithoutRoom(Supervised):
+        """Its outputs go to a bucket that is not there."""
+
+        def _config(self, order: Order) -> dict[str, Any]:
+            found = super()._config(order)
+            found["output"][0]["path"] = "nowhere-at-all/out"
+            return found
+
+    training = order(steps=4)
+    lost = WithoutRoom(cluster, tmp_path / "1", real=False, alone=True).run(training)
+    assert lost.code == 1 and "nowhere-at-all" in lost.log
+    assert kept(cluster, training) != {}
+    pod = Supervised(cluster, tmp_path / "2", real=False, alone=True)
+    model = json.loads(pod.run(training).outputs["r.json.model"])
+    assert (model["steps"], model["starts"]) == (4, 2), "nothing is done twice"
+    assert kept(cluster, training) == {}
