@@ -1,0 +1,196 @@
+"""The whole way with nothing configured: an event, a pod, our plugin, a process, an output in the bucket."""
+
+import base64
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster import FUNCTION_SCRIPT, Cluster, eventually
+
+COPY = 'cp "$INPUT_FILE_PATH" "$TMP_OUTPUT_DIR/"'
+LONG_S = 180.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster whose store has the same address after each start, as pods that outlive it must be able to rely on."""
+    cluster = Cluster(tmp_path_factory.mktemp("own") / "data", "--s3", f"127.0.0.1:{free_port()}")
+    cluster.start()
+    yield cluster
+    for pid in processes_of(cluster):  # of a test that has failed
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    if cluster.process is not None and cluster.process.poll() is None:
+        cluster.stop()
+
+
+@pytest.fixture
+def cluster(running: Cluster) -> Iterator[Cluster]:
+    yield running
+    for service in running.get("/system/services"):
+        running.http.delete(running.url(f"/system/services/{service['name']}"))
+
+
+def processes_of(cluster: Cluster) -> list[int]:
+    """What runs in this data folder's pods."""
+    mark = f"{cluster.data}/interlink/pods/".encode()
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if mark in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+    return found
+
+
+def plugin_of(cluster: Cluster) -> int:
+    return int((cluster.data / "interlink" / "hpc.pid").read_text())
+
+
+def deploy(cluster: Cluster, name: str, script: str, **more: Any) -> None:
+    cluster.deploy(name, script=script, interlink_node_name="hpc", **more)
+
+
+def ended(cluster: Cluster, service: str, count: int = 1) -> list[dict[str, Any]]:
+    return cluster.ended(service, count, LONG_S)
+
+
+def has_printed(cluster: Cluster, service: str, words: str) -> dict[str, Any]:
+    def look() -> dict[str, Any] | None:
+        for job in cluster.jobs(service=service):
+            if words in cluster.job_log(job):
+                return job
+        return None
+
+    return eventually(look, LONG_S, f'"{words}" in a log of {service}')
+
+
+def test_an_event_becomes_a_process_and_its_output_starts_what_follows(cluster: Cluster) -> None:
+    cluster.deploy("after", script=COPY)
+    script = f'{COPY}; echo "$RESOURCE_ID has $STORAGE_OBJECT_KEY: $QUOTES"'
+    tricky = "a 'b' \"c\" $d\n\\e"
+    output = [{"storage_provider": "minio.default", "path": "after/in"}]
+    deploy(cluster, "copies", script, variables={"QUOTES": tricky}, output=output)
+    cluster.put("copies", "in/a b é.txt", b"hello")
+    job = ended(cluster, "copies")[0]
+    assert job["state"] == "Succeeded", (job, cluster.job_log(job))
+    assert f"hpc has in/a%20b%20%C3%A9.txt: {tricky}" in cluster.job_log(job).replace("+", "%20")
+    following = ended(cluster, "after")[0]
+    assert cluster.read("after", "out/a b é.txt") == b"hello"
+    assert cluster.job(job["id"])["triggered"] == [following["id"]]
+    assert [output["key"] for output in job["outputs"]] == ["in/a b é.txt"]
+
+
+def test_a_function_of_ours_runs_there_with_its_inputs_and_leaves_its_record(cluster: Cluster) -> None:
+    deploy(cluster, "trains", FUNCTION_SCRIPT, variables={"DIOSCAR_FUNCTION": "contract.train"})
+    cluster.put("trains", "data/one.txt", b"one")
+    request = {"inputs": [{"bucket": "trains", "key": "data/one.txt"}], "steps": 3}
+    response = cluster.invoke("job", "trains", base64.b64encode(json.dumps(request).encode()))
+    job = eventually(lambda: ended(cluster, "trains"), LONG_S)[0]
+    assert job["id"] == response.headers["X-Dioscar-Job"]
+    assert job["state"] == "Succeeded", (job, cluster.job_log(job))
+    keys = [output["key"] for output in job["outputs"]]
+    model = json.loads(cluster.read("trains", next(key for key in keys if key.endswith(".model"))))
+    assert (model["steps"], model["texts"]) == (3, ["one"])
+    record = json.loads(cluster.read("trains", next(key for key in keys if "/_runs/" in key)))
+    assert record["job"] == job["id"]
+    assert record["run_key"] == job["run_key"]
+
+
+def test_a_status_is_the_jobs_own(cluster: Cluster) -> None:
+    deploy(cluster, "fails", "echo no such pulsar; exit 7", annotations={"dioscar/retries": "0"})
+    cluster.put("fails", "in/a", b"")
+    job = ended(cluster, "fails")[0]
+    assert (job["state"], job["exit_code"]) == ("Dead", 7), job
+    assert "no such pulsar" in cluster.job_log(job)
+
+
+def test_a_cancelled_job_ends_with_all_that_it_has_started(cluster: Cluster) -> None:
+    deploy(cluster, "sleeps", "echo asleep; sleep 987")
+    cluster.put("sleeps", "in/a", b"")
+    job = has_printed(cluster, "sleeps", "asleep")
+    assert job["state"] == "Running"
+    cluster.http.post(cluster.url(f"/dioscar/v1/jobs/{job['id']}/cancel")).raise_for_status()
+    eventually(lambda: not processes_of(cluster), LONG_S, "the end of its processes")
+    assert cluster.job(job["id"])["state"] == "Cancelled"
+
+
+@pytest.mark.parametrize("how", ["kill", "stop"])
+def test_a_job_outlives_its_cluster(cluster: Cluster, how: str, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    script = f'echo started; until [ -e "{go}" ]; do sleep 0.1; done; echo over; {COPY}'
+    deploy(cluster, "waits", script, annotations={"dioscar/retries": "0"})
+    cluster.put("waits", f"in/{how}", b"kept")
+    has_printed(cluster, "waits", "started")
+    getattr(cluster, how)()
+    assert processes_of(cluster)
+    go.touch()
+    time.sleep(0.5)  # so that it may be over before the cluster is back; it need not
+    cluster.start()
+    job = ended(cluster, "waits")[0]
+    assert (job["state"], job["attempt"]) == ("Succeeded", 1), (job, cluster.job_log(job))
+    log = cluster.job_log(job)
+    assert [log.count(word) for word in ("started", "over")] == [1, 1], log
+    assert cluster.read("waits", f"out/{how}") == b"kept"
+
+
+def test_a_job_outlives_its_plugin(cluster: Cluster, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    script = f'echo started; until [ -e "{go}" ]; do sleep 0.1; done; echo over; {COPY}'
+    deploy(cluster, "waits", script, annotations={"dioscar/retries": "0"})
+    cluster.put("waits", "in/plugin", b"kept")
+    has_printed(cluster, "waits", "started")
+    before = plugin_of(cluster)
+    os.kill(before, signal.SIGKILL)
+    eventually(lambda: plugin_of(cluster) != before, LONG_S, "another plugin")
+    go.touch()
+    job = ended(cluster, "waits")[0]
+    assert (job["state"], job["attempt"]) == ("Succeeded", 1), (job, cluster.job_log(job))
+    log = cluster.job_log(job)
+    assert [log.count(word) for word in ("started", "over")] == [1, 1], log
+
+
+def test_a_call_that_waits_is_served_by_the_cluster_itself(cluster: Cluster) -> None:
+    deploy(cluster, "calls", 'echo "here: ${JOB_UUID-none}"')
+    reply = cluster.run("calls", b"")
+    assert reply.status_code == 200
+    assert b"here: none" in reply.content
+
+
+def test_where_the_sandbox_is_required_nothing_runs_outside_it(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path / "data")
+    cluster.environ = {"DIOSCAR_SANDBOX": "require"}
+    try:
+        cluster.start()
+    except AssertionError:
+        pytest.skip("bubblewrap does not work here")
+    try:
+        deploy(cluster, "copies", COPY)
+        cluster.put("copies", "in/a", b"a")
+        assert cluster.ended("copies")[0]["state"] == "Succeeded"
+        assert not (cluster.data / "interlink").exists()
+    finally:
+        cluster.stop()
+
+
+@pytest.mark.slow
+def test_fifty_jobs_at_once(cluster: Cluster) -> None:
+    deploy(cluster, "many", COPY)
+    for number in range(50):
+        cluster.put("many", f"in/{number}", b"x")
+    jobs = cluster.ended("many", 50, 600.0)
+    assert {(job["state"], job["attempt"]) for job in jobs} == {("Succeeded", 1)}
+    assert len(cluster.objects("many", "out/")) == 50
