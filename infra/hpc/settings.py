@@ -82,7 +82,7 @@ class Settings(BaseModel):
     images: Annotated[dict[str, dict[str, str]], BeforeValidator(_pattern_map)] = Field(default_factory=dict)
     """For the plain-process runtime: `{image pattern: {container path: host path}}`, what an image would have held."""
     shared: bool = True
-    """Whether compute nodes see the root; if not, a job's files travel inside its script."""
+    """Whether compute nodes see the root, under the same path; there is no other way for a job's files yet."""
     allowed_flags: tuple[str, ...] = ALLOWED_FLAGS
     """The sbatch options that annotations may give."""
     default_flags: tuple[str, ...] = ()
@@ -125,6 +125,13 @@ class Settings(BaseModel):
     def _absolute(cls, value: Path | None) -> Path | None:
         if value is not None and not value.is_absolute():
             raise ValueError(f'"{value}" is no absolute path')
+        return value
+
+    @field_validator("shared")
+    @classmethod
+    def _must_be_shared(cls, value: bool) -> bool:
+        if not value:
+            raise ValueError("compute nodes must see the root; name one on a file system that they share")
         return value
 
     @field_validator("listen")

@@ -1,0 +1,174 @@
+"""OSCAR's pod through the whole plugin, its own process, with plain processes and with a real Slurm."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import yaml
+
+from tests.infra.hpc.lab import Lab, slurm_lab
+from tests.infra.hpc.plugin.fake import INIT, MAIN, Client, FolderBatch, oscar_pod, until
+
+__all__ = ["slurm_lab"]
+
+SUPERVISOR = """#!/bin/sh
+echo "event: $(cat)"
+echo "config: $(cat {root}/oscar/config/script.sh | tail -n 1)"
+echo "key: $(cat {root}/var/run/secrets/providers/minio.default/secretKey | wc -c)"
+echo "function: $DIOSCAR_FUNCTION"
+{more}
+"""
+
+
+@contextmanager
+def plugin(folder: Path, batch: str, environ: dict[str, str] | None = None, **given: Any) -> Iterator[Client]:
+    """The plugin as a site runs it, with plain processes for containers."""
+    kit = folder / "kit"
+    kit.mkdir(exist_ok=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = folder / "hpc.yaml"
+    values = {
+        "root": str(folder / "root"),
+        "listen": f"127.0.0.1:{port}",
+        "batch": batch,
+        "runtime": "process",
+        "images": {"*supervisor*": {"/supervisor": str(kit)}},
+        "poll": 0.2,
+        "settle": 1,
+        "grace": 1,
+        **given,
+    }
+    config.write_text(yaml.safe_dump(values))
+    command = [sys.executable, "-P", "-m", "infra.hpc", "--config", str(config)]
+    environ = environ or {"PATH": os.environ["PATH"], "HOME": str(folder)}
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            url = process.stdout.readline().split()[-1]
+            yield Client(url, folder / "root", FolderBatch(folder / "none"))
+        finally:
+            process.terminate()
+
+
+def write_supervisor(folder: Path, more: str) -> None:
+    """What the image of the init container would have held."""
+    path = folder / "kit" / "supervisor"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(SUPERVISOR.format(root="$DIOSCAR_POD_ROOT", more=more))
+    path.chmod(0o755)
+
+
+@pytest.fixture(params=["local", "slurm"])
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Client]:
+    """A plugin before each batch system."""
+    environ = None
+    if request.param == "slurm":
+        lab: Lab = request.getfixturevalue("slurm_lab")
+        environ = lab.environ
+    with plugin(tmp_path, request.param, environ) as client:
+        yield client
+
+
+def pod_of(**changes: Any) -> dict[str, Any]:
+    body = oscar_pod()
+    body["pod"]["metadata"]["annotations"] = {"slurm-job.vk.io/flags": "--time=5", **changes}
+    body["pod"]["spec"]["containers"][0]["resources"] = {"limits": {"cpu": "1", "memory": "128Mi"}}
+    return body
+
+
+def test_a_pod_from_its_creation_to_its_deletion(site: Client, tmp_path: Path) -> None:
+    write_supervisor(tmp_path, "exit 7")
+    body = pod_of()
+    pod = body["pod"]
+    reply = site.create(body)
+    assert reply.status_code == 200, reply.text
+    job = reply.json()["PodJID"]
+    assert site.create(body).json()["PodJID"] == job
+    end = site.ended(pod)
+    assert end["exitCode"] == 7 and end["startedAt"] <= end["finishedAt"]
+    assert site.ended(pod, INIT)["exitCode"] == 0
+    said = site.logs().text.splitlines()
+    assert said == ['event: {"epochs": 1}', "config: echo hello", "key: 6", "function: pulsar.train"]
+    assert site.logs(Tail=1, Timestamps=True).text.endswith("Z function: pulsar.train\n")
+    assert site.delete(pod).status_code == 200
+    until(lambda: not (site.folder() / "job.sh").exists())
+    assert site.logs().text.splitlines() == said
+    left = {path.name for path in site.folder().iterdir()}
+    assert not [name for name in left if name not in ("pod.json", "job.out") and not name.startswith((INIT, MAIN))]
+
+
+def test_a_success(site: Client, tmp_path: Path) -> None:
+    write_supervisor(tmp_path, "exit 0")
+    body = pod_of()
+    assert site.create(body).status_code == 200
+    assert site.ended(body["pod"])["exitCode"] == 0
+
+
+def test_a_checkpoint_is_gone_on_with(site: Client, tmp_path: Path) -> None:
+    kept = tmp_path / "checkpoint"
+    write_supervisor(tmp_path, f"[ -e {kept} ] && exit 0; touch {kept}; exit 75")
+    body = pod_of()
+    assert site.create(body).status_code == 200
+    assert site.ended(body["pod"])["exitCode"] == 0
+    assert site.logs().text.count("event: ") == 2
+    [status] = site.status(body["pod"]).json()
+    assert status["containers"][0]["restartCount"] == 1
+
+
+def test_a_pod_that_runs_is_followed_and_ended(site: Client, tmp_path: Path) -> None:
+    write_supervisor(tmp_path, "sleep 600 & trap 'kill $!; echo stopping; exit 1' TERM; wait")
+    body = pod_of()
+    assert site.create(body).status_code == 200
+    with site.logs(Follow=True) as reply:
+        lines = reply.iter_lines()
+        assert next(lines) == b'event: {"epochs": 1}'
+        until(lambda: "running" in site.state(body["pod"]))
+        assert site.delete(body["pod"]).status_code == 200
+        list(lines)
+    until(lambda: json.loads((site.folder() / "pod.json").read_bytes())["cancelled"])
+    until(lambda: "stopping" in site.logs().text)
+
+
+def test_the_ping_and_the_check_of_a_site(site: Client) -> None:
+    reply = site.send("GET", "/status", "[]")
+    assert reply.status_code == 200 and int(reply.json()["resources"]["cpu"]) >= 1
+    assert reply.json()["resources"]["accelerators"] == []
+
+
+def test_a_socket_is_its_owners_alone_and_left_ones_are_no_hindrance(tmp_path: Path) -> None:
+    path = tmp_path / "s.sock"
+    for _ in range(2):
+        environ = {"PATH": os.environ["PATH"], "DIOSCAR_HPC_ROOT": str(tmp_path / "root"), "DIOSCAR_HPC_BATCH": "local"}
+        environ |= {"DIOSCAR_HPC_LISTEN": f"unix://{path}", "DIOSCAR_HPC_RUNTIME": "process"}
+        command = [sys.executable, "-P", "-m", "infra.hpc"]
+        with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout and process.stdout.readline().rstrip().endswith(f"unix://{path}")
+            assert path.stat().st_mode & 0o777 == 0o600
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(path))
+                client.sendall(b"GET /status HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n[]")
+                assert client.recv(12) == b"HTTP/1.1 200"
+            process.kill()
+    assert path.is_socket()
+
+
+def test_slurm_away_makes_the_node_not_ready(tmp_path: Path) -> None:
+    with plugin(tmp_path, "slurm", {"PATH": "/nonexistent", "HOME": str(tmp_path)}) as site:
+        reply = site.send("GET", "/status", "[]")
+        assert reply.status_code == 503 and reply.text.startswith("the batch system does not answer")
+
+
+def test_requests_of_the_wrong_kind(tmp_path: Path) -> None:
+    with plugin(tmp_path, "slurm", {"PATH": "/nonexistent", "HOME": str(tmp_path)}) as site:
+        assert requests.get(f"{site.url}/create", timeout=10).status_code == 405
+        assert requests.get(f"{site.url}/nosuch", timeout=10).status_code == 404
