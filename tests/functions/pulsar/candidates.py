@@ -13,7 +13,7 @@ from layers.learning.registry import Manifest
 from layers.runtime import Input
 
 SHIPPED = Path(classifier.__file__).parent / f"{MODEL}.onnx"
-WEAK = {"pulse": 0.9, "nbrfi": 0.2, "bbrfi": 0.5, "other": 0.9}
+WEAK = {"pulse": 0.97, "nbrfi": 0.05, "bbrfi": 0.2, "other": 0.97}
 """Thresholds with which a good network is a poor classifier."""
 
 
