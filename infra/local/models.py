@@ -64,6 +64,7 @@ class Models:
     def __init__(self, data: Path, store: ObjectStore) -> None:
         self._data = data
         self._store = store
+        self._elsewhere = isinstance(store, ExternalStore)
         self._shelves: dict[tuple[str, str], Shelf] = {}
         self._registries: frozenset[str] = frozenset()
         self._used: Counter[Path] = Counter()
@@ -144,14 +145,17 @@ class Models:
         due = self._due(shelf)
         if not due and not shelf.served:
             return {}
-        if not isinstance(self._store, ExternalStore):
+        if not self._elsewhere:
             bucket = buckets.get(self._store.database.read, shelf.bucket)
             if bucket is None or not is_for(bucket, deployed):
                 shelf.read, shelf.again_at = shelf.changes, time.monotonic() + REST_S
                 return {}
             if bucket.created != shelf.made:  # another one of that name
                 shelf.made, shelf.changes, due = bucket.created, shelf.changes + 1, True
-        if due:
+        if due and shelf.known and self._elsewhere:
+            if not shelf.lock.locked():
+                self._later(self._look(shelf))  # which may take its time: nobody waits for another store
+        elif due:
             await self._look(shelf)
         paths = {model_variable(name): path for name, (_, path) in shelf.served.items()}
         return {variable: path for variable, path in paths.items() if variable not in deployed.variables}
@@ -177,7 +181,7 @@ class Models:
             except OSError as error:  # the disk, or another store that does not answer
                 if not shelf.known:
                     raise
-                shelf.read, shelf.again_at = changes, time.monotonic() + REST_S
+                shelf.read, shelf.again_at = changes, time.monotonic() + POLL_S
                 log.error("the registry %s cannot be read, what served before goes on: %s", shelf.bucket, error)
                 return
             for name, problem in problems.items():
@@ -189,7 +193,7 @@ class Models:
                     log.info("model %s: %s serves (promotion %d)", name, promotion.version, promotion.number)
             before, shelf.served, shelf.problems, shelf.known = shelf.served, served, problems, True
             shelf.read = changes  # only now: who starts meanwhile waits for what we have read
-            shelf.again_at = time.monotonic() + POLL_S if isinstance(self._store, ExternalStore) else math.inf
+            shelf.again_at = time.monotonic() + POLL_S if self._elsewhere else math.inf
             self._tidy([path.parent for _, path in before.values()])
 
     async def _read(self, shelf: Shelf) -> tuple[dict[str, tuple[models.Promotion, Path]], dict[str, str]]:
