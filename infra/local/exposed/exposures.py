@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import shutil
 from collections.abc import Coroutine, Iterable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import fdl
 from infra.local.executors.confinement import Confinement
+from infra.local.executors.container import chosen_executor
 from infra.local.executors.limits import Limits
 from infra.local.exposed.instance import Instance, folder_of
 from infra.local.exposed.ports import Ports
@@ -27,12 +29,14 @@ class Exposures:
         self._ports = Ports()
         self._function_script = (Path(fdl.__file__).parent / "function.sh").read_text(encoding="utf-8")
         self._bounds: tuple[Limits, Confinement] | None = None
+        self._demanded: str | None = None
         self.upstream: Upstream
 
     def start(self, limits: Limits, confinement: Confinement) -> None:
         """Run what is deployed; what an earlier process of the cluster left has been ended before."""
         self._bounds = (limits, confinement)
         self.upstream = Upstream()
+        self._demanded = chosen_executor(os.environ)
         self._services.on_change.append(self._follow)
         for deployed in self._services.all():
             self._follow(deployed.name)
@@ -69,7 +73,7 @@ class Exposures:
             self._later(instance.replace(deployed, app=app))
         else:
             new = self._instances[name] = Instance(
-                deployed, self._data, self._bounds, self.upstream, self._ports, app=app
+                deployed, self._data, self._bounds, self.upstream, self._ports, app=app, demanded=self._demanded
             )
             self._later(new.restart())
 

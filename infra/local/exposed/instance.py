@@ -35,6 +35,7 @@ WAIT_S = 60.0
 SOON_S = 5.0
 """A request does not wait for a service that is to be started later than that."""
 BACKLOG = 1024
+CONTAINER = "container"
 
 log = logging.getLogger("dioscar.exposed")
 
@@ -80,8 +81,11 @@ class Instance:
         ports: Ports,
         *,
         app: bool,
+        demanded: str | None = None,
     ) -> None:
+        """`app`: the contract's form, no script that listens; `demanded`: the executor that the cluster insists on."""
         self.deployed = deployed
+        self._demanded = demanded
         self._data = data
         self._folder = folder_of(data, deployed)
         self._bounds = bounds
@@ -260,9 +264,8 @@ class Instance:
 
     async def _once(self) -> Ended | None:
         """One process, from its start to its end; None: it was idle."""
-        if self.deployed.service.expose.default_command:
-            wanted = "expose.default_command asks for the command of its image, and there are no images here"
-            return Ended(f"{wanted}; give it a script and leave default_command out", lasting=True)
+        if why := self._impossible():
+            return Ended(why, lasting=True)
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._address = address = self._find_address()
@@ -280,6 +283,17 @@ class Instance:
             return Ended(f"cannot be started ({error})")
         finally:
             self._ports.give_back(address.port)
+
+    def _impossible(self) -> str:
+        """What the service asks for, or the cluster demands, that no process of this machine is."""
+        if self.deployed.service.expose.default_command:
+            wanted = "expose.default_command asks for the command of its image, and there are no images here"
+            return f"{wanted}; give it a script and leave default_command out"
+        if self._demanded == CONTAINER:
+            return "exposed services are processes, and DIOSCAR_EXECUTOR of this cluster demands containers"
+        if self.deployed.settings.executor == CONTAINER:
+            return "exposed services are processes; leave the annotation dioscar/executor: container out"
+        return ""
 
     async def _live(self, process: Process) -> Ended | None:
         """Watch over a process until it ends, or is to be ended; None: it is idle."""

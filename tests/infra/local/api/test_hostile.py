@@ -2,8 +2,9 @@
 
 import http.client
 import json
+import socket
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -136,6 +137,30 @@ def test_a_volume_of_another_name_and_size(hostile: Cluster):
     for name, size in (("v" * 64, "1Gi"), ("v", "-1Gi"), ("v", "1e99"), ("v", "0"), ("V", "1Gi")):
         body = dumps({"name": name, "size": size})
         refused(hostile.http.post(hostile.url("/system/volumes"), data=body), "volume.")
+
+
+def test_two_hundred_open_connections(hostile: Cluster):
+    """Some say nothing, some half a request, some read no answer: others are answered, and so are these in the end."""
+    netloc = urlsplit(hostile.url("")).netloc
+    host, _, port = netloc.partition(":")
+    begun = f"GET /system/services HTTP/1.1\r\nHost: {netloc}\r\n"
+    password = authorization(hostile, "basic")
+    with ExitStack() as opened:
+        idle = []
+        for number in range(200):
+            connection = opened.enter_context(closing(socket.create_connection((host, int(port)), 60)))
+            if number % 3 == 1:
+                connection.sendall(begun.encode())
+            elif number % 3 == 2:
+                connection.sendall(f"{begun}Authorization: {password}\r\n\r\n".encode())
+            idle.append(connection)
+        assert hostile.run("victim", b"").text == "victim\n"
+        assert hostile.get("/system/services/victim")["name"] == "victim"
+        for number, connection in enumerate(idle):
+            if number % 3 == 1:
+                connection.sendall(f"Authorization: {password}\r\n\r\n".encode())
+            if number % 3:
+                assert connection.recv(12) == b"HTTP/1.1 200"
 
 
 @pytest.mark.slow

@@ -43,12 +43,15 @@ def quick(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(health, "PERIOD_S", 0.05)
 
 
-def run(tmp_path: Path, service: Deployed, check: Callable[[Instance, Path], object]) -> None:
-    """Have `check` look at an instance of the service."""
+def run(
+    tmp_path: Path, service: Deployed, check: Callable[[Instance, Path], object], demanded: str | None = None
+) -> None:
+    """Have `check` look at an instance of the service, where the cluster insists on an executor, if it does."""
 
     async def main() -> None:
         limits, upstream = Limits(memory=False), Upstream()
-        running = Instance(service, tmp_path, (limits, Confinement(Homes(tmp_path))), upstream, Ports(), app=False)
+        bounds = limits, Confinement(Homes(tmp_path))
+        running = Instance(service, tmp_path, bounds, upstream, Ports(), app=False, demanded=demanded)
         try:
             await check(running, instance.folder_of(tmp_path, service) / "work")
         finally:
@@ -148,3 +151,26 @@ def test_what_needs_an_image_says_so(tmp_path: Path):
         assert running.status.reason.startswith("expose.default_command asks for the command of its image")
 
     run(tmp_path, deployed("true", default_command=True), check)
+
+
+@pytest.mark.parametrize(
+    "annotations, demanded, said",
+    [
+        ({"dioscar/executor": "container"}, None, "leave the annotation dioscar/executor: container out"),
+        ({}, "container", "DIOSCAR_EXECUTOR of this cluster demands containers"),
+    ],
+)
+def test_it_is_no_process_where_a_container_is_asked_for(
+    tmp_path: Path, annotations: dict[str, str], demanded: str | None, said: str
+):
+    asked = deployed("touch began")
+    document = {**asked.service.model_dump(mode="json"), "annotations": annotations}
+    service = Deployed(service_from_json(document), asked.token, asked.owner, 1)
+
+    async def check(running: Instance, work: Path) -> None:
+        await running.start()
+        await until(lambda: running.status.state == State.FAILED, "failed")
+        assert said in running.status.reason
+        assert not (work / "began").exists()
+
+    run(tmp_path, service, check, demanded)

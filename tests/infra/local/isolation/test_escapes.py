@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from infra.local.beneath import open_file
 from tests.cluster import Cluster, running_cluster
-from tests.infra.local.isolation.walls import has_bubblewrap, outcome, ran, walled
+from tests.infra.local.isolation.walls import has_bubblewrap, outcome, ran, tried, walled
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,43 @@ def test_what_a_call_prints_is_out_of_its_reach(cluster: Cluster):
     cluster.deploy("prints", script=script)
     assert cluster.run("prints", b"x").text == "printed\n"
     assert list(cluster.data.glob("run/*/*")) == []
+
+
+@pytest.mark.skipif(not has_bubblewrap(), reason="there is no bubblewrap that works; infra/sandbox-env.sh")
+@pytest.mark.parametrize("kind", ["process", "warm"])
+def test_a_job_reads_nothing_of_others(cluster: Cluster, kind: str):
+    """Runs, checkpoints and homes of other services and owners, the store, the keys, logs and sources of the cluster.
+
+    A process sees of its own service its own run alone; a worker, which serves them all, sees all of them.
+    """
+    data, name = cluster.data, f"reads-{kind}"
+    planted = [
+        data / "run" / "other-service" / "job" / "input",
+        data / "checkpoints" / "other-service" / "job",
+        data / "checkpoints" / f"{name}~0123456789abcdef" / "job",
+        data / "homes" / "other-service" / "kept",
+        data / "volumes" / "oscar-svc" / "other",
+        data / "models" / "0123456789abcdef" / "model.onnx",
+    ]
+    own_run = data / "run" / name / "another-job"
+    for folder in (*planted, own_run):
+        folder.mkdir(parents=True, exist_ok=True)
+    hidden = [
+        *planted,
+        *(data / part for part in ("credentials.json", "cluster.json", "dioscar.db", "blobs", "logs", "volumes")),
+        *(data / part for part in ("exposed", "homes", "sandbox", "cluster.log")),
+        *(Path(path) for path in ("/root/.ssh", "/home", "/etc/shadow", "/var/lib")),
+    ]
+    if kind == "warm":
+        said = tried(cluster, name, *(f"list {path}" for path in (*hidden, own_run)))
+        assert said.pop(f"list {own_run}") == ""
+        assert set(said.values()) == {"FileNotFoundError"}, said
+    else:
+        script = "\n".join(f"[ -e '{path}' ] && echo 'sees {path}'" for path in (*hidden, own_run))
+        job, log = ran(cluster, name, f"{script}\ntrue")
+        assert (job["state"], log) == ("Succeeded", "")
+    for folder in (*planted, own_run):
+        shutil.rmtree(folder)
 
 
 @pytest.mark.skipif(not has_bubblewrap(), reason="there is no bubblewrap that works; infra/sandbox-env.sh")
