@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -234,17 +235,20 @@ def test_no_request_is_dropped_or_served_by_another_version_while_promotions_go_
     promote(registry, one)
     stop = threading.Event()
     wrong: list[str] = []
-    answers = [0] * 8
+    answers: list[list[tuple[float, float, bytes]]] = [[] for _ in range(8)]
+    spans: list[tuple[float, float, bytes]] = []
     puts = [0] * 2
 
     def call(number: int) -> None:
         with requests.Session() as session:
             session.headers["Authorization"] = f"Bearer {token}"
             while not stop.is_set():
+                began = time.monotonic()
                 response = session.post(cluster.url(f"/run/{name}"), data=b"MQ==", timeout=PATIENCE_S)
+                ended = time.monotonic()
                 if response.status_code != 200 or _decoded(response) not in (b"5", b"7"):
                     wrong.append(f"{response.status_code} {response.text}")
-                answers[number] += 1
+                answers[number].append((began, ended, _decoded(response)))
 
     def store(number: int) -> None:
         while not stop.is_set():
@@ -257,19 +261,31 @@ def test_no_request_is_dropped_or_served_by_another_version_while_promotions_go_
     for thread in threads:
         thread.start()
     try:
-        for turn in range(12):
+        for turn in range(8):
             version = (two, one)[turn % 2]
-            before = list(answers)
+            before = [len(some) for some in answers]
             now = registry.rollback(MODEL) if turn % 4 == 3 else promote(registry, version)
             assert now.version == version
+            since = time.monotonic()
             assert answer(cluster, name) == (7, 5)[turn % 2], "a run that starts after the promotion has its version"
-            eventually(lambda before=before: all(a > b for a, b in zip(answers, before, strict=True)), what="answers")
+            eventually(
+                lambda before=before: all(len(some) > n + 1 for some, n in zip(answers, before, strict=True)),
+                what="two answers for each client",
+            )
+            spans.append((since, time.monotonic(), (b"7", b"5")[turn % 2]))
     finally:
         stop.set()
         for thread in threads:
             thread.join()
 
     assert wrong == []
+    between = 0
+    for began, ended, weight in (one for some in answers for one in some):
+        for since, until, served_then in spans:
+            if since < began and ended < until:
+                between += 1
+                assert weight == served_then
+    assert between >= len(spans), "the clients had something to say of it"
     jobs = cluster.ended(name, sum(puts))
     assert {job["state"] for job in jobs} == {"Succeeded"} and len(jobs) == sum(puts)
     outputs = {key: data for key, data in cluster.objects(name, "out/").items() if key.endswith(".out")}
