@@ -317,17 +317,20 @@ class Lifecycle:
         done = True
         for group in _groups(records, _NAMES):
             jobs = await self._batch.named([record.uid for record in group])
+            cancels = []
             for record in group:
                 live = [job for job in jobs if job.name == record.uid and not job.state.is_final]
                 if live:
                     done = False
-                    await self._cancel(record, live)
+                    cancels.append(self._cancel(record, live))
                 elif record.uid in self._creating or record.uid in self._again:
                     done = False  # a submission is under way; it sees that it is not wanted any more
                 elif self._to_be_ended(record):
                     record.cancelled, record.script = True, ""
                     await self._save(record)
                     await self._pods.strip(record)
+            if errors := [one for one in await asyncio.gather(*cancels, return_exceptions=True) if one is not None]:
+                raise errors[0]
         return done
 
     async def _cancel(self, record: Record, jobs: Iterable[BatchJob]) -> None:
