@@ -99,6 +99,16 @@ def test_a_job_waits_runs_and_ends_as_its_pod_does(cluster: Cluster, plugin: Sta
     eventually(lambda: plugin.deleted == [uid], what="the pod's deletion")
 
 
+def test_a_replayed_job_is_another_pod(cluster: Cluster, plugin: StandIn) -> None:
+    deploy(cluster)
+    job = submit(cluster)
+    plugin.end(plugin.pod())
+    in_state(cluster, job, "Succeeded")
+    cluster.http.post(cluster.url(f"/dioscar/v1/jobs/{job['id']}/replay")).raise_for_status()
+    plugin.end(plugin.pod(1), 65)
+    in_state(cluster, job, "Dead")
+
+
 def test_a_failure_is_retried_as_another_pod_and_then_dead(cluster: Cluster, plugin: StandIn) -> None:
     deploy(cluster, annotations={"dioscar/retries": "1"})
     job = submit(cluster)
