@@ -419,7 +419,16 @@ LOG_CASES = [
         data=b64(b"abc"),
         document={"log_level": "INFO"},
         differs={OSCAR: ("log-lines", Left(reply="log lines, then YWJj"))},
-    )
+    ),
+    Case(
+        "log lines in the log of a job",
+        "echo said",
+        "upload",
+        Left(printed="log lines and said"),
+        document={"log_level": "INFO"},
+        printed=True,
+        differs={CLUSTER: ("job-log", Left(printed="said\n"))},
+    ),
 ]
 
 CASES = [*VARIABLES, *EVENTS, *OUTPUTS, *SCRIPTS, PERL]

@@ -15,6 +15,7 @@ DEVIATIONS = {
     "webdav-folders": "a file in a folder below `output` cannot be stored by WebDAV",
     "more-variables": "the script of a dCache event is not told STORAGE_OBJECT_KEY",
     "log-lines": "its own lines stand in the reply of a call, unless `log_level` is CRITICAL",
+    "job-log": "its own lines stand in the log of a job, as `log_level` says",
     "run-notification": "a notification that is posted to `/run` is handled",
     "exit-status": "the script's exit status is ignored, outputs are uploaded",
 }
