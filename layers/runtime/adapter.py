@@ -17,6 +17,9 @@ from layers.runtime.invocation import Invocation, from_environment, is_reply
 if TYPE_CHECKING:  # the S3 client is imported where it is used: an embedded run needs none
     from layers.objects.client import S3Client
 
+CHECKPOINTS_WAIT_S = 20.0
+"""How long a run waits for a store that is away when it keeps a checkpoint: the next one may find it back."""
+
 
 def run_from_environment(
     environ: Mapping[str, str], stopping: threading.Event, content: bytes | None = None
@@ -82,10 +85,14 @@ class _Door:
         if self._environ.get("DIOSCAR_ENGINE") or self._environ.get("DIOSCAR_CHECKPOINT") or invocation.reply:
             return None
         from layers.runtime import storage
+        from layers.runtime.podstore import PodStore
 
         config = storage.read_config(self._environ)
         provider, bucket = config.mailbox(invocation.bucket)
         client = storage.client(config, provider=provider) if bucket else None
+        if isinstance(client, PodStore):
+            client.patience_s = CHECKPOINTS_WAIT_S
+            client.job = ""  # a checkpoint is no output
         return Copy(client, bucket, run_key) if client else None
 
     def stage(self, source: Path, kept: Kept) -> list[Input]:
