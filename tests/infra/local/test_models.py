@@ -325,3 +325,9 @@ def test_a_sandboxed_run_reads_its_models_and_no_others(tmp_path: Path, executor
         deploy(cluster, name, None, annotations={"dioscar/executor": executor}, variables=pinned)
         refused = cluster.run(name, b"1")
         assert refused.status_code == 500 and "is not at" in refused.text
+
+
+def test_a_job_on_a_node_is_served_by_what_the_registry_says(cluster: Cluster, registry: Registry, tmp_path: Path):
+    name = deploy(cluster, "away", registry, interlink_node_name="hpc")
+    promote(registry, add(registry, 5, tmp_path))
+    assert served(cluster, name, "a") == (5, Manifest.of(MODEL, b"5").sha256)
