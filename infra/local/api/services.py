@@ -20,8 +20,11 @@ from infra.local.quotas import QuotaExceeded
 from infra.local.services import Deployed, NoSuchService, ServiceExists
 from infra.local.settings import StoreAddress
 from infra.local.users import policy
+from infra.local.users.identity import User
 from infra.local.volumes import NoSuchVolume, VolumeError, VolumeExists, check_config, name_of, namespace_of
 
+NOT_ENROLLED = "this user isn't enrrolled on the vo: {}"
+"""OSCAR's words, and its spelling."""
 INVALID = "The service specification is not valid: "
 LARGEST = 32 << 20
 LARGEST_SCRIPT = 1 << 20
@@ -79,6 +82,8 @@ class ServiceRoutes:
             return text_reply(f"{INVALID}{error}", 400)
         if service.federation and service.federation.members and "refresh_token" not in service.environment.secrets:
             return text_reply(NO_TOKEN, 400)
+        if not _is_enrolled(request.state.user, service):
+            return text_reply(NOT_ENROLLED.format(service.vo), 400)
         if not self._configuration.takes(service.image):
             return text_reply(
                 f"Error creating the service: image {service.image} is not allowed for pull on the cluster. "
@@ -113,6 +118,8 @@ class ServiceRoutes:
             return text_reply(f"User {request.state.user.uid} doesn't have permision to modify this service", 403)
         if wrong := self._offloaded_wrongly(service):
             return text_reply(f"{INVALID}{wrong}", 400)
+        if not _is_enrolled(request.state.user, service):
+            return text_reply(NOT_ENROLLED.format(service.vo), 400)
         if _volume(before.service) != _volume(service):
             return text_reply("volume updates are not supported after service creation", 400)
         try:
@@ -235,6 +242,11 @@ def _read(body: bytes) -> Service:
     except ValueError as error:
         raise FdlError(str(error), field="annotations") from None
     return service
+
+
+def _is_enrolled(user: User, service: Service) -> bool:
+    """Whether a user is in the virtual organisation that they name, as far as their groups are known."""
+    return not (service.vo and user.groups) or service.vo.removeprefix("/") in user.groups
 
 
 def _volume(service: Service) -> Volume | None:

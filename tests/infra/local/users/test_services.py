@@ -9,7 +9,7 @@ import requests
 
 from tests.cluster import FUNCTION_SCRIPT, Cluster, eventually
 from tests.infra.local.users.conftest import COPY, Person
-from tests.infra.local.users.issuer import TestIssuer
+from tests.infra.local.users.issuer import GROUP, TestIssuer
 
 
 def ended(person: Person, service: str, count: int = 1) -> list[dict[str, Any]]:
@@ -118,6 +118,14 @@ def test_no_route_shows_another_users_service(alice: Person, bob: Person) -> Non
     assert bob.ask("PUT", "/system/buckets", json=change).status_code == 403
     assert bob.ask("PUT", "/system/config", json={"allowed_image_repositories": ["x"]}).status_code == 401
     assert alice.get(service).json()["environment"]["variables"] == {"SAID": "never-shown"}
+
+
+def test_a_user_names_only_virtual_organisations_that_they_are_in(cluster: Cluster, alice: Person) -> None:
+    assert alice.deploy("alice-vo", 400, vo="vo.of-others.eu") == "this user isn't enrrolled on the vo: vo.of-others.eu"
+    alice.deploy("alice-vo", vo=GROUP)
+    alice.deploy("alice-vo", 400, change=True, vo="vo.of-others.eu")
+    assert alice.get("/system/services/alice-vo").json()["vo"] == GROUP
+    cluster.deploy("admins-vo", vo="vo.of-others.eu")
 
 
 def test_a_restricted_service_is_for_those_it_names(alice: Person, bob: Person) -> None:
