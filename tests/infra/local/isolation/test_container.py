@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from layers.learning.registry import Manifest, Registry
 from tests.cluster import SANDBOX, Cluster, eventually
 from tests.infra.local.isolation.walls import outcome, ran
 
@@ -188,6 +189,19 @@ def test_a_container_ends_with_its_time_and_with_its_job(cluster: Cluster):
     eventually(lambda: "ready" in cluster.job_log(job), what="its first line")
     cluster.http.post(cluster.url(f"/dioscar/v1/jobs/{job['id']}/cancel"))
     eventually(lambda: not containers(), what="the end of its container")
+
+
+def test_a_container_reads_the_model_that_serves_and_cannot_change_it(cluster: Cluster, tmp_path: Path):
+    cluster.http.post(cluster.url("/system/buckets"), json={"bucket_name": "its-models"}).raise_for_status()
+    (tmp_path / "model").write_text("weights")
+    manifest = Manifest.of("tiny-model", b"weights")
+    registry = Registry(cluster.s3, "its-models")
+    registry.promote("tiny-model", registry.add(manifest, tmp_path / "model"), force=True, reason="a test")
+    variables = {"DIOSCAR_FUNCTION": "contract.serve", "DIOSCAR_REGISTRY": "its-models"}
+    script = 'cat "$DIOSCAR_MODEL_TINY_MODEL"; echo; touch "$DIOSCAR_MODEL_TINY_MODEL" || echo not mine'
+    job, log = contained(cluster, "served", script, variables=variables)
+    assert job["state"] == "Succeeded"
+    assert log.splitlines()[0] == "weights" and "not mine" in log.splitlines()
 
 
 def test_what_a_killed_cluster_left_is_removed_at_the_next_start(image: str, tmp_path: Path):
