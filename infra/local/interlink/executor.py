@@ -275,6 +275,8 @@ class _Attempt:
             self._reason = ""
             self._told.begin(started)
             self._lines.follow()
+        elif look.started is not None and look.started > self._running_since + 1:
+            self._running_since = look.started  # the plugin has had it run again, and nobody has seen it wait
 
     def _waits(self, reason: str) -> None:
         """Not running, or running and out of sight, which is for the reason only."""
