@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
     if not environ.get("OSCAR_TOKEN_FILE"):
         return _end("dioscar: OSCAR_TOKEN_FILE: is not set; name the file that holds the service's token", 65)
     try:
-        schedule = read_alone(Path(names[0]).read_text(encoding="utf-8"))
+        schedule = read_alone(Path(names[0]).read_text(encoding="utf-8"), timed=False)
         token = Path(environ["OSCAR_TOKEN_FILE"]).read_text(encoding="utf-8").strip()
     except (ValueError, OSError) as error:
         return _end(f"dioscar: {names[0]}: {error}", 65)

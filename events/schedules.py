@@ -130,8 +130,11 @@ def read(document: Any) -> list[Schedule]:
     return [read_one(str(name), entry, f"schedules.{name}") for name, entry in document["schedules"].items()]
 
 
-def read_one(name: str, entry: Any, where: str = "") -> Schedule:
-    """One schedule from its fields. Raises ScheduleError; `where` is the field that holds it."""
+def read_one(name: str, entry: Any, where: str = "", *, timed: bool = True) -> Schedule:
+    """One schedule from its fields; `where` is the field that holds it. Raises ScheduleError.
+
+    One that is not `timed` need not say when: somebody else knows that.
+    """
     if not _NAME.fullmatch(name) or len(name) > NAME_MAX:
         mended = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-0123456789")[:NAME_MAX].strip("-") or "my-schedule"
         raise ScheduleError(
@@ -143,10 +146,10 @@ def read_one(name: str, entry: Any, where: str = "") -> Schedule:
         entry, where, ("service", "payload", *_KINDS, "timezone", "missed", "overlap", "paused", "mailbox")
     )
     kinds = [kind for kind in _KINDS if kind in reader.entry]
-    if len(kinds) != 1:
+    if len(kinds) > 1 or (timed and not kinds):
         what = " and ".join(kinds) + " stand together" if kinds else "says not when"
         raise ScheduleError(f"{what}; write one of {', '.join(_KINDS)}", where)
-    kind = kinds[0]
+    kind = kinds[0] if kinds else ""
     reader.fits("timezone", kind in ("cron", "at"), "stands with cron and at only; remove it")
     reader.fits("missed", kind in ("cron", "at"), "stands with cron and at only; what has arrived is never missed")
     reader.fits("mailbox", kind in ("gather", "model"), "stands with gather and model only; remove it")
@@ -168,15 +171,15 @@ def read_one(name: str, entry: Any, where: str = "") -> Schedule:
     return schedule
 
 
-def read_alone(text: str) -> Schedule:
-    """The schedule in a JSON document of its own, `{"name": NAME, ...fields}`. Raises ScheduleError."""
+def read_alone(text: str, *, timed: bool = True) -> Schedule:
+    """The schedule in a JSON document of its own, `{"name": NAME, ...fields}`, as `read_one`. Raises ScheduleError."""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ScheduleError(f"is no JSON ({error}); render it again") from None
     if not isinstance(document, dict):
         raise ScheduleError('is no schedule; write {"name": NAME, "service": SERVICE, ...}')
-    return read_one(str(document.pop("name", "")), document)
+    return read_one(str(document.pop("name", "")), document, timed=timed)
 
 
 _KINDS = ("cron", "at", "gather", "model")

@@ -54,7 +54,7 @@ def test_a_wrong_token_is_said_at_once(cluster: Cluster, run):
 
 
 def test_what_is_missing_is_named(run):
-    assert run({"service": "s"})[0] == 65
+    assert run({"service": 5})[0] == 65
     status, said = run(NIGHTLY, endpoint="oscar:8080")
     assert (status, said) == (
         1,

@@ -1,0 +1,1 @@
+"""OSCAR on Kubernetes: what is made for it here."""
