@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 import click
 
-from infra.cli import cluster, deploy, develop, doctor, hpc, jobs, mend, models, objects, removal, replay
+from infra.cli import cluster, deploy, develop, doctor, hpc, jobs, mend, models, objects, removal, replay, schedule
 from infra.cli.demo import command as demo
 from infra.cli.errors import CliError, Exit
 
@@ -16,6 +16,7 @@ SECTIONS = {
     "Services": (deploy.plan, deploy.apply, removal.delete),
     "Data": (objects.ls, objects.put, objects.get, removal.rm),
     "Work": (jobs.invoke, jobs.jobs, jobs.logs),
+    "By itself": (schedule.schedule,),
     "Models": (models.models,),
     "When something went wrong": (replay.replay, mend.cancel, mend.backup),
     "An HPC site": (hpc.hpc_plugin,),

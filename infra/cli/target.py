@@ -106,6 +106,10 @@ class Target:
         """The reply to a POST of JSON, however long it takes. Raises as `get` does."""
         return self._ask("POST", path, None, json=body)
 
+    def put(self, path: str, body: Mapping[str, Any]) -> "requests.Response":
+        """The reply to a PUT of JSON. Raises as `get` does."""
+        return self._ask("PUT", path, TIMEOUT_S, json=body)
+
     def delete(self, path: str) -> "requests.Response":
         """The reply to a DELETE, however long it takes. Raises as `get` does."""
         return self._ask("DELETE", path, None)
