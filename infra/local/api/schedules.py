@@ -60,12 +60,13 @@ class ScheduleRoutes:
         except (ValueError, RecursionError):
             raise ScheduleError('the body must be JSON: {"schedules": {NAME: {...}}}') from None
         done = await self._scheduler.apply(document)
-        named = {entry.name: entry.schedule.service for entry in self._scheduler.all()}
-        warnings = [
-            f"{name}: there is no service {named[name]} yet; it runs from when that is deployed"
-            for name in done
-            if self._services.get(named[name]) is None
-        ]
+        warnings = []
+        for entry in (self._scheduler.get(name) for name in done):
+            service = entry.schedule.service
+            if self._services.get(service) is None:
+                warnings.append(f"{entry.name}: there is no service {service} yet; it runs from when that is deployed")
+            if done[entry.name] != "unchanged" and entry.schedule.at is not None and entry.due is None:
+                warnings.append(f"{entry.name}: does not run: {entry.note or 'it has run'}")
         return json_reply({"applied": done, "warnings": warnings})
 
     async def delete(self, request: Request) -> Response:
