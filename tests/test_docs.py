@@ -7,6 +7,7 @@ import textwrap
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
@@ -29,6 +30,8 @@ def test_commands_exist_with_the_options_that_they_are_shown_with(path: Path) ->
     for line in re.findall(r"\./dioscar ([a-z][^\n`|#]*)", path.read_text(encoding="utf-8")):
         name, *rest = line.split()
         command = dioscar.commands.get(name.rstrip(".,;:"))
+        if isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+            command = command.commands.get(rest.pop(0).rstrip(".,;:"))
         assert command is not None, f"{path.name}: ./dioscar {line}"
         known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
         for word in rest:
