@@ -137,6 +137,7 @@ class Lifecycle:
             try:
                 await self._submit(record, doubt, time.monotonic() + self._settings.submit_within)
             except BatchRefused as error:
+                log.warning("pod %s/%s (%s) is refused: %s", record.namespace, record.name, record.uid, error)
                 await self._pods.forget(record)
                 raise PodRefused(f"the batch system refuses the job: {error}") from None
             except Unavailable:
@@ -147,6 +148,7 @@ class Lifecycle:
             if record.deleted:
                 self._wake.set()
                 raise Deleted(f"pod {metadata.namespace}/{metadata.name}: was deleted while it was created")
+            log.info("pod %s/%s (%s) is job %s", record.namespace, record.name, record.uid, record.job)
             return Created(record.uid, record.job)
 
     async def _intend(self, request: CreateRequest, record: Record | None) -> Record:
@@ -233,6 +235,7 @@ class Lifecycle:
                 if candidate(record, jobs) is None:  # else what stands in the folder is the new run's
                     await asyncio.to_thread(_clear, folder, record.all_containers)
                 await self._submit(record, not begin, None)
+                log.info("pod %s/%s runs again, as job %s", record.namespace, record.name, record.job)
             except BatchUnavailable:
                 return  # the next round of the keeper finds it in doubt
             except (BatchRefused, OSError) as error:

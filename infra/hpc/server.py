@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import shutil
 import socket
 import stat
 import sys
@@ -91,8 +92,17 @@ def check(settings: Settings) -> list[str]:
     except BatchUnavailable as error:
         raise StartError(f"batch system {settings.batch}: does not answer: {error}") from None
     lines.append(f"batch       {settings.batch}: {has}")
-    lines.append(f"runtime     {settings.runtime}")
+    lines.append(f"runtime     {_runtime(settings)}")
     return lines
+
+
+def _runtime(settings: Settings) -> str:
+    if settings.runtime == "process":
+        return "process: containers are plain processes" + ("" if shutil.which("bwrap") else ", without bubblewrap")
+    named = settings.runtime_command or settings.runtime
+    others = ("singularity",) if settings.runtime == "apptainer" and not settings.runtime_command else ()
+    found = next((path for name in (named, *others) if (path := shutil.which(name))), None)
+    return f"{named}: {found}" if found else f"{named}: is not on this machine's PATH; compute nodes must have it"
 
 
 async def _ping(settings: Settings) -> str:

@@ -178,6 +178,8 @@ class Watch:
             words = f"checkpointed, but has run {len(record.runs)} times, which is all that the setting requeue allows"
         record.final = as_record(ending(record, job, marks, now, words))
         record.finished = now
+        codes = ", ".join(f"{name} {end['exitCode']}" for name, end in record.final.items())
+        log.info("pod %s/%s has ended: %s", record.namespace, record.name, codes)
         await self._pods.save(record)
         await self._pods.strip(record)
 

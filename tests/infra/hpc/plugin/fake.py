@@ -139,6 +139,7 @@ class Client:
         self.url = url
         self.root = root
         self.batch = batch
+        self.uid = UID
         self.headers = {"User-Agent": "Go-http-client/1.1"}
 
     def send(self, method: str, route: str, body: Any, **options: Any) -> requests.Response:
@@ -155,7 +156,7 @@ class Client:
     def status(self, *pods: Any) -> requests.Response:
         return self.send("GET", "/status", list(pods))
 
-    def logs(self, container: str = MAIN, uid: str = UID, stream: bool = False, **options: Any) -> requests.Response:
+    def logs(self, container: str = MAIN, uid: str = "", stream: bool = False, **options: Any) -> requests.Response:
         opts = {
             "Tail": 0,
             "Bytes": 0,
@@ -165,22 +166,22 @@ class Client:
             "SinceSeconds": 0,
             "SinceTime": "0001-01-01T00:00:00Z",
         }
-        body = {"Namespace": "oscar-svc", "PodUID": uid, "PodName": "p", "ContainerName": container}
+        body = {"Namespace": "oscar-svc", "PodUID": uid or self.uid, "PodName": "p", "ContainerName": container}
         return self.send(
             "GET", "/getLogs", {**body, "Opts": {**opts, **options}}, stream=stream or bool(options.get("Follow"))
         )
 
-    def folder(self, uid: str = UID) -> Path:
-        return pod_folder(self.root, "oscar-svc", uid)
+    def folder(self, uid: str = "") -> Path:
+        return pod_folder(self.root, "oscar-svc", uid or self.uid)
 
-    def write(self, ending: str, text: str, container: str = MAIN, uid: str = UID) -> None:
+    def write(self, ending: str, text: str, container: str = MAIN, uid: str = "") -> None:
         """Leave a file as the job's script does."""
         path = file_of(self.folder(uid), container, ending)
         part = path.with_suffix(".new")
         part.write_text(text)
         part.rename(path)
 
-    def run(self, *codes: int | None, uid: str = UID) -> None:
+    def run(self, *codes: int | None, uid: str = "") -> None:
         """Leave what a script does whose init container and container have ended with these codes; None: not ended."""
         for container, code in zip((INIT, MAIN), codes, strict=True):
             self.write("started", f"{time.time():.0f}", container, uid)

@@ -2,10 +2,15 @@
 
 import json
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
+import threading
+import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,8 +33,14 @@ echo "function: $DIOSCAR_FUNCTION"
 """
 
 
+class Site(Client):
+    """A client that can kill its plugin."""
+
+    process: subprocess.Popen[str]
+
+
 @contextmanager
-def plugin(folder: Path, batch: str, environ: dict[str, str] | None = None, **given: Any) -> Iterator[Client]:
+def plugin(folder: Path, batch: str, environ: dict[str, str] | None = None, **given: Any) -> Iterator[Site]:
     """The plugin as a site runs it, with plain processes for containers."""
     kit = folder / "kit"
     kit.mkdir(exist_ok=True)
@@ -55,7 +66,10 @@ def plugin(folder: Path, batch: str, environ: dict[str, str] | None = None, **gi
         try:
             assert process.stdout
             url = process.stdout.readline().split()[-1]
-            yield Client(url, folder / "root", FolderBatch(folder / "none"))
+            client = Site(url, folder / "root", FolderBatch(folder / "none"))
+            client.process = process
+            client.uid = str(uuid.uuid4())
+            yield client
         finally:
             process.terminate()
 
@@ -79,16 +93,16 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Client]:
         yield client
 
 
-def pod_of(**changes: Any) -> dict[str, Any]:
-    body = oscar_pod()
-    body["pod"]["metadata"]["annotations"] = {"slurm-job.vk.io/flags": "--time=5", **changes}
+def pod_of(uid: str) -> dict[str, Any]:
+    body = oscar_pod(uid)
+    body["pod"]["metadata"]["annotations"] = {"slurm-job.vk.io/flags": "--time=5"}
     body["pod"]["spec"]["containers"][0]["resources"] = {"limits": {"cpu": "1", "memory": "128Mi"}}
     return body
 
 
 def test_a_pod_from_its_creation_to_its_deletion(site: Client, tmp_path: Path) -> None:
     write_supervisor(tmp_path, "exit 7")
-    body = pod_of()
+    body = pod_of(site.uid)
     pod = body["pod"]
     reply = site.create(body)
     assert reply.status_code == 200, reply.text
@@ -109,7 +123,7 @@ def test_a_pod_from_its_creation_to_its_deletion(site: Client, tmp_path: Path) -
 
 def test_a_success(site: Client, tmp_path: Path) -> None:
     write_supervisor(tmp_path, "exit 0")
-    body = pod_of()
+    body = pod_of(site.uid)
     assert site.create(body).status_code == 200
     assert site.ended(body["pod"])["exitCode"] == 0
 
@@ -117,7 +131,7 @@ def test_a_success(site: Client, tmp_path: Path) -> None:
 def test_a_checkpoint_is_gone_on_with(site: Client, tmp_path: Path) -> None:
     kept = tmp_path / "checkpoint"
     write_supervisor(tmp_path, f"[ -e {kept} ] && exit 0; touch {kept}; exit 75")
-    body = pod_of()
+    body = pod_of(site.uid)
     assert site.create(body).status_code == 200
     assert site.ended(body["pod"])["exitCode"] == 0
     assert site.logs().text.count("event: ") == 2
@@ -127,7 +141,7 @@ def test_a_checkpoint_is_gone_on_with(site: Client, tmp_path: Path) -> None:
 
 def test_a_pod_that_runs_is_followed_and_ended(site: Client, tmp_path: Path) -> None:
     write_supervisor(tmp_path, "sleep 600 & trap 'kill $!; echo stopping; exit 1' TERM; wait")
-    body = pod_of()
+    body = pod_of(site.uid)
     assert site.create(body).status_code == 200
     with site.logs(Follow=True) as reply:
         lines = reply.iter_lines()
@@ -137,6 +151,64 @@ def test_a_pod_that_runs_is_followed_and_ended(site: Client, tmp_path: Path) -> 
         list(lines)
     until(lambda: json.loads((site.folder() / "pod.json").read_bytes())["cancelled"])
     until(lambda: "stopping" in site.logs().text)
+
+
+@pytest.mark.parametrize("submits", [False, True], ids=["before sbatch", "after sbatch"])
+def test_killed_around_a_real_sbatch(slurm_lab: Lab, tmp_path: Path, submits: bool) -> None:
+    write_supervisor(tmp_path, "exit 0")
+    reached, programs = tmp_path / "reached", tmp_path / "bin"
+    programs.mkdir()
+    for name in ("squeue", "scancel", "scontrol", "sinfo"):
+        (programs / name).symlink_to(str(shutil.which(name, path=slurm_lab.environ["PATH"])))
+    sbatch = shutil.which("sbatch", path=slurm_lab.environ["PATH"])
+    first = f'{sbatch} "$@" >/dev/null' if submits else ":"
+    (programs / "sbatch").write_text(
+        f"#!/bin/sh\n{first}\necho $$ >{reached}.part; mv {reached}.part {reached}\nexec sleep 600\n"
+    )
+    (programs / "sbatch").chmod(0o755)
+    uid = str(uuid.uuid4())
+    body = pod_of(uid)
+    with plugin(tmp_path, "slurm", slurm_lab.environ, slurm_bin=str(programs)) as site:
+
+        def ask() -> None:
+            with pytest.raises(requests.ConnectionError):
+                site.create(body)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        until(reached.exists)
+        site.process.kill()
+        site.process.wait(30)
+        thread.join()
+        os.kill(int(reached.read_text()), signal.SIGKILL)
+    with plugin(tmp_path, "slurm", slurm_lab.environ) as site:
+        assert site.create(body).status_code == 200
+        assert site.ended(body["pod"])["exitCode"] == 0
+        assert len(slurm_lab.run("squeue", "-h", "-a", "--states=all", f"--name={uid}").splitlines()) == 1
+        assert site.logs(uid=uid).text.count("event: ") == 1
+
+
+@pytest.mark.slow
+def test_fifty_pods_at_once_on_a_real_slurm(slurm_lab: Lab, tmp_path: Path) -> None:
+    write_supervisor(tmp_path, "exit 0")
+    bodies = [pod_of(str(uuid.uuid4())) for _ in range(50)]
+    pods = [body["pod"] for body in bodies]
+    with plugin(tmp_path, "slurm", slurm_lab.environ) as site:
+        with ThreadPoolExecutor(50) as threads:
+            replies = list(threads.map(site.create, bodies))
+        assert [reply.status_code for reply in replies] == [200] * 50
+
+        def codes() -> list[int] | None:
+            states = [status["containers"][0]["state"] for status in site.status(*pods).json()]
+            return (
+                [one["terminated"]["exitCode"] for one in states]
+                if all("terminated" in one for one in states)
+                else None
+            )
+
+        assert until(codes, 300.0) == [0] * 50
+        for pod in pods:
+            assert site.delete(pod).status_code == 200
 
 
 def test_the_ping_and_the_check_of_a_site(site: Client) -> None:

@@ -1,5 +1,6 @@
 """The life of a pod, and the faults that a batch system and a virtual kubelet have."""
 
+import errno
 import json
 import threading
 import time
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from infra.hpc import pods
 from infra.hpc.batch import BatchJob, BatchState
 from infra.hpc.pods import Pods, RootError
 from tests.infra.hpc.plugin.fake import INIT, MAIN, UID, Client, oscar_pod, serving, until
@@ -134,6 +136,18 @@ def test_a_root_that_cannot_be_written_is_no_traceback(plugin: Client) -> None:
     reply = plugin.create(oscar_pod())
     assert reply.status_code == 503 and "cannot be written" in reply.text
     assert plugin.batch.submissions == 0
+
+
+def test_a_full_disk_is_no_traceback(plugin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(folder: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pods, "_write", full)
+        reply = plugin.create(oscar_pod())
+        assert reply.status_code == 503 and reply.text.endswith("cannot be written: No space left on device")
+    assert plugin.batch.submissions == 0
+    assert plugin.create(oscar_pod()).status_code == 200
 
 
 def test_folders_and_files_are_their_owners_alone(plugin: Client) -> None:
