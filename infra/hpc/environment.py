@@ -20,6 +20,7 @@ LINE = 32_768
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 OF_THE_CLIENT = re.compile(r"PATH|HOME|TMPDIR|(XDG|CONTAINERS?|DOCKER|PODMAN|REGISTRY|LD|STORAGE|NOTIFY)_\w+")
 """Variables that would change what podman itself does, were they handed on through it."""
+HEAR = "trap 'case $? in 0) ;; *) exit $? ;; esac' TERM"
 SHELLS = ("sh", "bash", "dash", "ash", "ksh", "zsh")
 
 
@@ -77,15 +78,21 @@ class Environment:
         return "".join(f"export {name}={shlex.quote(self.small[name])}\n" for name in names)
 
     def sourced(self, command: Sequence[str], path: str) -> list[str]:
-        """A shell's command that begins by setting the large variables, which stand in the file `path`."""
-        name, size = next((name, len(value.encode())) for name, value in self.large.items())
+        """A command as it is to be started: a shell's begins by setting the large variables, from the file `path`.
+
+        It also hears SIGTERM, as all processes of a pod do, only once what it waits for has ended, and then ends with
+        the status of that; if that was 0, it goes on. Else a supervisor's 75 would be lost with the shell around it.
+        """
         is_shell = len(command) > 2 and PurePosixPath(command[0]).name in SHELLS and re.fullmatch(r"-\w*c", command[1])
-        if not is_shell:
+        if is_shell:
+            first = f". {shlex.quote(path)}\n" if self.large else ""
+            return [*command[:2], f"{HEAR}\n{first}{command[2]}", *command[3:]]
+        for name, value in self.large.items():
             raise PodRefused(
-                f"{self._where}: env {name}: has {size} bytes, and Linux hands a process at most 128 KiB in one "
-                "variable; put it into a ConfigMap, or write the command as sh -c"
+                f"{self._where}: env {name}: has {len(value.encode())} bytes, and Linux hands a process at most 128 KiB "
+                "in one variable; put it into a ConfigMap, or write the command as sh -c"
             )
-        return [*command[:2], f". {shlex.quote(path)}\n{command[2]}", *command[3:]]
+        return list(command)
 
 
 def _check(where: str, name: str, value: str) -> None:

@@ -66,7 +66,7 @@ class Volumes:
         if mount.sub_path:
             source = source / _inside(mount.sub_path, f"{where}: subPath")
             if volume.empty_dir is not None:
-                source.mkdir(mode=0o700, parents=True, exist_ok=True)
+                private_folder(source)
             elif volume.host_path is None and not source.exists():
                 raise PodRefused(f'{where}: subPath: the volume has no "{mount.sub_path}"')
         read_only = mount.read_only or (volume.empty_dir is None and volume.host_path is None)
@@ -78,7 +78,7 @@ class Volumes:
             return self._host_path(where, volume.host_path.path)
         folder = self._folder / _inside(volume.name, where)
         if volume.empty_dir is not None:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_folder(folder)
             return folder
         files: Mapping[str, bytes]
         items: Sequence[KeyToPath] = ()
@@ -102,10 +102,10 @@ class Volumes:
             )
         if found is None and not optional:
             raise PodRefused(f"{where}: its {source} {name} did not come with the pod")
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(folder)
         for path, content, own in _chosen(files, items, where, optional):
             target = folder / _inside(path, where)
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_folder(target.parent)
             private_file(target, content, own if own is not None else mode)
         return folder
 
@@ -142,6 +142,13 @@ def target_of(path: str, where: str) -> str:
             f'{where}: "{path}" is no path to mount at; write an absolute one, without "..", colon or comma'
         )
     return str(PurePosixPath("/", *parts[1:]))
+
+
+def private_folder(path: Path) -> None:
+    """Make a folder and those above it that only their owner can use."""
+    if not path.is_dir():
+        private_folder(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
 
 
 def private_file(path: Path, content: bytes, mode: int | None = None) -> None:

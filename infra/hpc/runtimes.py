@@ -134,11 +134,7 @@ def _ranked(start: Start) -> bool:
 
 
 def _command(start: Start, large: str) -> list[str]:
-    """The container's own command; a shell's, where variables are too large for a process, with these set."""
-    command = [*start.container.command, *start.container.args]
-    if start.environment.large:
-        return start.environment.sourced(command, large)
-    return command
+    return start.environment.sourced([*start.container.command, *start.container.args], large)
 
 
 def _apptainer(start: Start) -> str:

@@ -15,8 +15,8 @@ from pathlib import Path
 from infra.hpc.batch import Submission
 from infra.hpc.environment import Environment
 from infra.hpc.flags import Ranks, annotation, flags_of, ranks_of
-from infra.hpc.folder import CLAIM, NAME, sync_folder
-from infra.hpc.mounts import Volumes, private_file
+from infra.hpc.folder import CLAIM, NAME, OUTPUT, sync_folder
+from infra.hpc.mounts import Volumes, private_file, private_folder
 from infra.hpc.protocol import Container, CreateRequest, Pod, PodRefused
 from infra.hpc.runtimes import ROOT, START, Start, files_of, launcher, start_script, with_image
 from infra.hpc.settings import Settings
@@ -46,6 +46,7 @@ def write(request: CreateRequest, folder: Path, settings: Settings) -> Submissio
     if pre_exec:
         private_file(folder / PRE_EXEC, pre_exec.encode(errors="surrogateescape") + b"\n")
     private_file(folder / SCRIPT, _script(pod, folder, ranks, bool(pre_exec)).encode())
+    (folder / OUTPUT).touch(mode=0o600)
     for above, _, _ in os.walk(folder):
         sync_folder(Path(above))
     return Submission(
@@ -77,7 +78,7 @@ def _container(
     pod: Pod, container: Container, folder: Path, volumes: Volumes, ranks: Ranks, settings: Settings
 ) -> None:
     own = folder / CONTAINERS / container.name
-    own.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_folder(own)
     more, mounts = _checkpoint(container, settings), volumes.mounts(container)
     start = Start(
         pod=pod,
@@ -102,17 +103,17 @@ def _checkpoint(container: Container, settings: Settings) -> Mapping[str, str]:
     if settings.checkpoints is None or not NAME.fullmatch(service):
         return {}
     folder = settings.checkpoints / service
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_folder(folder)
     return {CHECKPOINT: str(folder)}
 
 
 def _tree(start: Start) -> None:
     """Links from where a pod's mounts are, below a root of its own, to what they are."""
     root = start.folder / ROOT
-    root.mkdir(mode=0o700, exist_ok=True)
+    private_folder(root)
     for mount in sorted(start.mounts, key=lambda mount: mount.target):
         link = root / mount.target.lstrip("/")
-        link.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(link.parent)
         if not link.is_symlink():
             link.symlink_to(mount.source)
 

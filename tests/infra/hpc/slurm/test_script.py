@@ -1,0 +1,332 @@
+"""The job script, run by a real shell: what containers see, and what is known of how they ended."""
+
+import base64
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from infra.hpc.protocol import PodRefused
+from infra.hpc.runtimes import rewrite
+from tests.cluster import eventually
+from tests.infra.hpc.slurm.pods import base64_of, bring, container, log, pod, run, start, status, written
+
+WITHOUT_BUBBLEWRAP = {"runtime_command": "/nowhere/bwrap"}
+DUMP = f'exec {sys.executable} -c \'import json, os; json.dump(dict(os.environ), open(os.environ["TO"], "w"))\''
+
+
+@pytest.fixture(params=["bubblewrap", "rewritten"])
+def how(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Settings for either way in which a plain process finds its mounts."""
+    if request.param == "rewritten":
+        return WITHOUT_BUBBLEWRAP
+    probe = ["bwrap", "--dev-bind", "/", "/", "true"]
+    if not shutil.which("bwrap") or subprocess.run(probe, capture_output=True).returncode:
+        pytest.skip("bubblewrap does not work here; infra/sandbox-env.sh installs it")
+    return {}
+
+
+def oscar_pod(event: str, code: int = 0) -> dict[str, Any]:
+    """As OSCAR sends it, its supervisor a script that tells what it sees."""
+    share = {"name": "supervisor-share-data", "mountPath": "/data"}
+    config = {"name": "oscar-config", "mountPath": "/oscar/config", "readOnly": True}
+    secret = {"name": "minio-user", "mountPath": "/var/run/secrets/providers/minio.default", "readOnly": True}
+    init = {
+        "name": "supervisor-container",
+        "image": "ghcr.io/grycap/faas-supervisor-kit:1",
+        "command": ["/bin/sh", "-c"],
+        "args": ["cp -r /supervisor/* /data"],
+        "volumeMounts": [share],
+    }
+    main = container(
+        "echo $EVENT | base64 -d | /data/supervisor",
+        "oscar-container",
+        env=[{"name": "EVENT", "value": event}, {"name": "CODE", "value": str(code)}],
+        volumeMounts=[config, share, secret],
+    )
+    volumes = [
+        {"name": "oscar-config", "configMap": {"name": "a-service"}},
+        {"name": "supervisor-share-data", "emptyDir": {}},
+        {"name": "minio-user", "secret": {"secretName": "minio-user"}},
+    ]
+    request = pod(main, initContainers=[init], volumes=volumes)
+    request["container"][1] |= {
+        "configMaps": [{"metadata": {"name": "a-service"}, "data": {"script.sh": "echo hello\n"}}],
+        "secrets": [{"metadata": {"name": "minio-user"}, "data": {"accessKey": base64_of(b"key\0\xff")}}],
+    }
+    return request
+
+
+@pytest.mark.parametrize("size", [10, 200_000])
+def test_the_pod_that_oscar_sends_runs(tmp_path: Path, how: dict[str, Any], size: int) -> None:
+    kit = tmp_path / "kit"
+    kit.mkdir()
+    (kit / "supervisor").write_text(
+        "#!/bin/sh\nwc -c; cat $DIOSCAR_POD_ROOT/oscar/config/script.sh\n"
+        "wc -c <$DIOSCAR_POD_ROOT/var/run/secrets/providers/minio.default/accessKey; exit $CODE\n"
+    )
+    (kit / "supervisor").chmod(0o755)
+    event = base64.b64encode(os.urandom(size)).decode()
+    submission = written(tmp_path, oscar_pod(event, 7), images={"*supervisor*": {"/supervisor": str(kit)}}, **how)
+    assert run(submission) == 7
+    assert log(submission, "oscar-container").split() == [str(size), "echo", "hello", "5"]
+    assert (status(submission, "supervisor-container"), status(submission, "oscar-container")) == (0, 7)
+    started = int((submission.folder / "oscar-container.started").read_text())
+    assert 0 <= int((submission.folder / "oscar-container.finished").read_text()) - started < 120
+    for path in submission.folder.rglob("*"):
+        assert path.is_symlink() or path.stat().st_mode & 0o077 == 0, path
+    assert event not in submission.script.read_text()
+
+
+VALUES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=60)
+SHELL_LIKE = st.sampled_from(
+    ['{"a": "b\'c"}', "$HOME `id` $(id)", "a\nb\n\n", "\\n\\", "'", '"', " x ", "*", "", "é😀\t\r"]
+)
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(values=st.lists(VALUES | SHELL_LIKE, min_size=1, max_size=8), content=st.binary(max_size=300), text=VALUES)
+def test_values_and_files_arrive_as_they_are(tmp_path: Path, values: list[str], content: bytes, text: str) -> None:
+    target = tmp_path / "environ.json"
+    env = [{"name": f"V{number}", "value": value} for number, value in enumerate(values)]
+    request = pod(
+        container(
+            DUMP, env=[*env, {"name": "TO", "value": str(target)}], volumeMounts=[{"name": "v", "mountPath": "/v"}]
+        ),
+        volumes=[{"name": "v", "configMap": {"name": "m"}}],
+    )
+    files = {"data": {"text": text}, "binaryData": {"bytes": base64_of(content)}}
+    submission = written(
+        tmp_path, bring(request, configMaps=[{"metadata": {"name": "m"}, **files}]), **WITHOUT_BUBBLEWRAP
+    )
+    assert run(submission) == 0, log(submission)
+    seen = json.loads(target.read_text())
+    assert [seen[f"V{number}"] for number in range(len(values))] == values
+    volume = submission.folder / "volumes" / "v"
+    assert (volume / "bytes").read_bytes() == content and (volume / "text").read_bytes() == text.encode()
+
+
+def test_values_are_in_no_argument(tmp_path: Path) -> None:
+    request = pod(container("tr '\\0' ' ' </proc/$$/cmdline; sleep 0", env=[{"name": "KEY", "value": "s3cret"}]))
+    submission = written(tmp_path, request)
+    assert run(submission) == 0 and "s3cret" not in log(submission)
+    assert "s3cret" not in submission.script.read_text()
+
+
+def test_a_variable_that_no_process_can_have_is_refused_unless_a_shell_reads_it(tmp_path: Path) -> None:
+    env = [{"name": "EVENT", "value": "x" * 140_000}]
+    assert run(written(tmp_path, pod(container("echo ${#EVENT}", env=env)))) == 0
+    with pytest.raises(PodRefused, match=r"EVENT.*128 KiB"):
+        written(tmp_path, pod({"name": "main", "image": "x", "command": ["python3"], "env": env}))
+    many = [{"name": f"V{number}", "value": "x" * 130_000} for number in range(10)]
+    with pytest.raises(PodRefused, match="1 MiB"):
+        written(tmp_path, pod(container("true", env=many)))
+
+
+@pytest.mark.parametrize("name, value", [("a.b", "x"), ("1A", "x"), ("A", "x\0y"), ("A", "\ud800")])
+def test_variables_that_no_shell_has_are_refused(tmp_path: Path, name: str, value: str) -> None:
+    with pytest.raises(PodRefused, match="env"):
+        written(tmp_path, pod(container("true", env=[{"name": name, "value": value}])))
+
+
+def test_volumes_hold_what_was_chosen_at_its_mode(tmp_path: Path, how: dict[str, Any]) -> None:
+    mounts = [
+        {"name": "chosen", "mountPath": "/etc/chosen"},
+        {"name": "secret", "mountPath": "/one-file", "subPath": "deep/key"},
+        {"name": "tokens", "mountPath": "/tokens"},
+        {"name": "maybe", "mountPath": "/maybe"},
+        {"name": "share", "mountPath": "/a", "subPath": "below"},
+        {"name": "share", "mountPath": "/share"},
+    ]
+    volumes = [
+        {"name": "chosen", "configMap": {"name": "m", "items": [{"key": "run", "path": "bin/run", "mode": 0o755}]}},
+        {
+            "name": "secret",
+            "secret": {"secretName": "s", "items": [{"key": "key", "path": "deep/key"}], "defaultMode": 0o400},
+        },
+        {"name": "tokens", "projected": {"sources": []}},
+        {"name": "maybe", "configMap": {"name": "absent", "optional": True}},
+        {"name": "share", "emptyDir": {"medium": "Memory"}},
+    ]
+    text = "/etc/chosen/bin/run; ls /etc/chosen; cat /one-file /tokens/deep/token; ls /maybe"
+    text += "; echo x >/a/f; cat /share/below/f"
+    request = bring(
+        pod(container(text, volumeMounts=mounts), volumes=volumes),
+        configMaps=[{"metadata": {"name": "m"}, "data": {"run": "#!/bin/sh\necho ran\n", "other": ""}}],
+        secrets=[{"metadata": {"name": "s"}, "data": {"key": base64_of(b"k\n")}}],
+        projectedvolumemaps=[{"metadata": {"name": "tokens"}, "data": {"deep/token": "t\n"}}],
+    )
+    submission = written(tmp_path, request, **how)
+    assert run(submission) == 0, log(submission)
+    assert log(submission).split() == ["ran", "bin", "k", "t", "x"]
+    assert (submission.folder / "volumes/secret/deep/key").stat().st_mode & 0o777 == 0o400
+
+
+@pytest.mark.parametrize(
+    "volume, words",
+    [
+        ({"persistentVolumeClaim": {"claimName": "c"}}, "volume v: is persistentVolumeClaim"),
+        ({"nfs": {"server": "s"}}, "volume v: is nfs"),
+        ({"csi": {}}, "volume v: is csi"),
+        ({"hostPath": {"path": "/etc"}}, "volume v: hostPath /etc: this site allows none"),
+        ({"configMap": {"name": "absent"}}, "volume v: its ConfigMap absent did not come"),
+        ({"secret": {"secretName": "absent"}}, "volume v: its Secret absent did not come"),
+        ({"configMap": {"name": "m", "items": [{"key": "k", "path": "../../x"}]}}, "does not stay inside"),
+        ({"configMap": {"name": "m", "items": [{"key": "no", "path": "x"}]}}, 'there is no key "no"'),
+        ({}, "volume v: is of no kind"),
+    ],
+)
+def test_what_cannot_be_mounted_is_refused_by_name(tmp_path: Path, volume: dict[str, Any], words: str) -> None:
+    request = pod(container("true", volumeMounts=[{"name": "v", "mountPath": "/v"}]), volumes=[{"name": "v", **volume}])
+    bring(request, configMaps=[{"metadata": {"name": "m"}, "data": {"k": "v"}}])
+    with pytest.raises(PodRefused, match=words) as refused:
+        written(tmp_path, request)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "mount",
+    [
+        *({"mountPath": path} for path in ("v", "/", "/a/../b", "/a:b", "/a,b", "/a\nb")),
+        {"mountPath": "/v", "subPath": "../x"},
+        {"mountPath": "/v", "subPathExpr": "$(X)"},
+    ],
+)
+def test_mounts_outside_are_refused(tmp_path: Path, mount: dict[str, str]) -> None:
+    request = pod(container("true", volumeMounts=[{"name": "v", **mount}]), volumes=[{"name": "v", "emptyDir": {}}])
+    with pytest.raises(PodRefused, match="v"):
+        written(tmp_path, request)
+
+
+def test_host_paths_are_mounted_where_the_site_allows_them(tmp_path: Path) -> None:
+    allowed = tmp_path / "allowed"
+    (allowed / "deep").mkdir(parents=True)
+    (allowed / "out").symlink_to("/etc")
+
+    def request(path: Path) -> dict[str, Any]:
+        mount = {"name": "v", "mountPath": "/v"}
+        volume = {"name": "v", "hostPath": {"path": str(path), "type": "Directory"}}
+        return pod(container("echo x >/v/f", volumeMounts=[mount]), volumes=[volume])
+
+    assert run(written(tmp_path, request(allowed / "deep"), host_paths=(str(allowed),))) == 0
+    assert (allowed / "deep" / "f").read_text() == "x\n"
+    with pytest.raises(PodRefused, match="must be below"):
+        written(tmp_path, request(allowed / "out"), host_paths=(str(allowed),))
+
+
+def test_containers_run_at_once_and_after_init_containers(tmp_path: Path) -> None:
+    meet = "while [ ! -e {} ]; do sleep 0.05; done"
+    one = container(f"touch {tmp_path}/a; {meet.format(tmp_path / 'b')}; exit 4", "one")
+    two = container(f"touch {tmp_path}/b; {meet.format(tmp_path / 'a')}; exit 2", "two")
+    inits = [container(f"[ ! -e {tmp_path}/a ] && echo {number}", f"init-{number}") for number in range(2)]
+    submission = written(tmp_path, pod(one, two, initContainers=inits))
+    assert run(submission) == 4
+    assert [status(submission, name) for name in ("init-0", "init-1", "one", "two")] == [0, 0, 4, 2]
+
+
+def test_nothing_runs_after_an_init_container_that_fails(tmp_path: Path) -> None:
+    inits = [container("exit 9", "first"), container("true", "second")]
+    submission = written(tmp_path, pod(container("true"), initContainers=inits))
+    assert run(submission) == 9
+    assert [status(submission, name) for name in ("first", "second", "main")] == [9, None, None]
+
+
+def test_sigterm_reaches_all_and_leaves_time_for_a_checkpoint(tmp_path: Path, how: dict[str, Any]) -> None:
+    wait = "touch {}; while :; do sleep 0.05; done"
+    # the last of a pipe, below a shell that no trap of its own keeps: as OSCAR's supervisor is
+    function = f"trap 'sleep 0.3; echo saved; exit 75' TERM; {wait.format(tmp_path / 'inner')}"
+    one = container(f"echo event | cat | sh -c {json.dumps(function)}", "one")
+    two = container(wait.format(tmp_path / "two") + "; exit 0", "two")
+    done = container(
+        f"touch {tmp_path}/done; sh -c 'trap \"exit 0\" TERM; while :; do sleep 0.05; done'; echo on", "done"
+    )
+    submission = written(tmp_path, pod(one, two, done), **how)
+    process = start(submission)
+    for name in ("inner", "two", "done"):
+        eventually((tmp_path / name).exists)
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(60) == 143
+    assert "saved" in log(submission, "one") and "on" in log(submission, "done").split()
+    assert [status(submission, name) for name in ("one", "two", "done")] == [75, 143, 0]
+
+
+def test_a_pod_that_runs_again_goes_on_in_its_folder(tmp_path: Path) -> None:
+    mount = {"name": "v", "mountPath": "/v"}
+    text = "echo run; if [ -e /v/step ]; then exit 0; fi; touch /v/step; exit 75"
+    request = pod(container(text, volumeMounts=[mount]), volumes=[{"name": "v", "emptyDir": {}}])
+    submission = written(tmp_path, request)
+    assert run(submission) == 75
+    assert start(submission, job="2").wait(60) == 0  # another job of the same submission touches nothing
+    assert status(submission) == 75 and "as job 1" in (submission.folder / "job.out").read_text()
+    assert run(submission) == 0  # the same job, put back into the queue
+    assert (status(submission), log(submission)) == (0, "run\nrun\n")
+
+
+def test_an_end_that_cannot_be_written_down_is_no_success(tmp_path: Path) -> None:
+    if os.getuid() != 0:
+        pytest.skip("a small file system can only be mounted by root")
+    root = tmp_path / "small"
+    root.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", root], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        fill = f"cat /dev/zero >{root}/fill 2>/dev/null; exit 0"
+        submission = written(root, pod(container(fill)), **WITHOUT_BUBBLEWRAP)
+        code = run(submission)
+        assert code == 73 and status(submission) is None
+        (root / "fill").unlink()
+        assert run(written(root, pod(container("exit 0"), uid="another"), **WITHOUT_BUBBLEWRAP)) == 0
+    finally:
+        subprocess.run(["umount", "-l", root], check=True)
+
+
+def test_ranks_without_a_batch_system_run_on_this_machine(tmp_path: Path) -> None:
+    text = f"echo $RANK $LOCAL_RANK $WORLD_SIZE >{tmp_path}/$RANK; [ $MASTER_PORT -ge 20000 ] && exit $((RANK * 3))"
+    submission = written(
+        tmp_path, pod(container(text), annotations={"dioscar/nodes": "1", "dioscar/tasks-per-node": "3"})
+    )
+    assert run(submission) == 6 and status(submission) == 6
+    assert [(tmp_path / str(rank)).read_text().split()[:3] for rank in range(3)] == [
+        [str(r), str(r), "3"] for r in range(3)
+    ]
+
+
+def test_checkpoints_have_a_folder_of_their_service(tmp_path: Path) -> None:
+    text = "echo x >$DIOSCAR_CHECKPOINT/step"
+    main = container(text, env=[{"name": "OSCAR_SERVICE_NAME", "value": "train"}])
+    assert run(written(tmp_path, pod(main), checkpoints=tmp_path / "kept")) == 0
+    assert (tmp_path / "kept" / "train" / "step").exists()
+
+
+@pytest.mark.parametrize("given_pod, words", [
+    (pod(container("true"), annotations={"slurm-job.vk.io/pre-exec": "id"}), "pre-exec"),
+    (pod(container("true"), annotations={"job.vk.io/pre-exec": "id"}), "pre-exec"),
+    (pod({"name": "main", "image": "docker://x"}), "main: has no command"),
+    (pod(container("true"), container("true")), "containers"),
+    (pod(container("true", "no/name")), "containers"),
+    (pod(), "has no container"),
+    ({**pod(container("true")), "jobScript": "#!/bin/sh\n"}, "jobScript"),
+])  # fmt: skip
+def test_pods_that_cannot_run_here_are_refused(tmp_path: Path, given_pod: dict[str, Any], words: str) -> None:
+    with pytest.raises(PodRefused, match=words):
+        written(tmp_path, given_pod)
+
+
+def test_pre_exec_runs_where_the_site_allows_it(tmp_path: Path) -> None:
+    request = pod(container("echo $FROM_IT"), annotations={"job.vk.io/pre-exec": "export FROM_IT=hello"})
+    submission = written(tmp_path, request, pre_exec=True)
+    assert run(submission) == 0 and log(submission) == "hello\n"
+
+
+@given(st.binary(max_size=200))
+def test_rewriting_paths_leaves_base64_alone(data: bytes) -> None:
+    text = base64.b64encode(data).decode()
+    assert rewrite(text, ["/data", "/a", "/z9"], Path("/r")) in (text, f"/r{text}")
