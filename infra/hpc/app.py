@@ -88,10 +88,7 @@ class Plugin:
 
     async def _delete(self, request: Request) -> Response:
         pod = _object(Pod, await _body(request, CREATE_LIMIT), "/delete")
-        try:
-            await self._life.delete(pod)
-        except OSError as error:
-            return PlainTextResponse(f"the deletion could not be written down: {error.strerror or error}", 503)
+        await self._life.delete(pod)
         return PlainTextResponse("deleted")
 
     async def _status(self, request: Request) -> Response:
@@ -116,7 +113,7 @@ class Plugin:
         if record is not None and record.deleted and not record.final:
             return deleted_status(record if record.containers else _bare(pod))
         if record is not None and (record.runs or record.final) and not record.abandoned:
-            return pod_status(record, self._life.watch.marks(record))
+            return pod_status(record, {} if record.final else self._life.watch.marks(record))
         if not spec.containers:
             raise HTTPException(400, f"pod {metadata.name}: spec.containers is empty, and the pod is not known here")
         if record is not None or JOB_ANNOTATION not in metadata.annotations:

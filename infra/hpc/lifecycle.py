@@ -5,6 +5,7 @@ batch system, asked by the pod's name, says what has.
 """
 
 import asyncio
+import contextlib
 import logging
 import shutil
 import time
@@ -30,6 +31,8 @@ SUBMITTERS = 8
 
 _TRY_AGAIN_S = (0.5, 1.0, 2.0, 5.0)
 _RESUBMIT_AGAIN_S = 15.0
+_LAST_TRY_S = 10.0
+"""How long the last try may take; with the longest `submit_within` that makes the 120 s of interLink."""
 _DOUBT_S = 120.0
 """How long after a submission in doubt the batch system may still come up with a job of it."""
 _NAMES = 500
@@ -104,7 +107,10 @@ class Lifecycle:
         if record.deleted is None:
             record.deleted = time.time()
             record.cancelled = False
-            await self._pods.save(record)
+            try:
+                await self._pods.save(record)
+            except OSError as error:  # nobody will ask again, so its job is ended all the same
+                log.error("pod %s/%s: its deletion is not on disk: %s", record.namespace, record.name, error)
             self.watch.forget(record)
         self._wake.set()
 
@@ -133,9 +139,11 @@ class Lifecycle:
             if record is not None and not record.abandoned and record.job:
                 return Created(record.uid, record.job)
             doubt = record is not None and bool(record.runs)
+            if record is not None and record.abandoned:
+                await self._take_back(record)
             record = await self._intend(request, record)
             try:
-                await self._submit(record, doubt, time.monotonic() + self._settings.submit_within)
+                await self._submit_soon(record, doubt)
             except BatchRefused as error:
                 log.warning("pod %s/%s (%s) is refused: %s", record.namespace, record.name, record.uid, error)
                 await self._pods.forget(record)
@@ -150,6 +158,16 @@ class Lifecycle:
                 raise Deleted(f"pod {metadata.namespace}/{metadata.name}: was deleted while it was created")
             log.info("pod %s/%s (%s) is job %s", record.namespace, record.name, record.uid, record.job)
             return Created(record.uid, record.job)
+
+    async def _take_back(self, record: Record) -> None:
+        """Make sure that no job of an earlier creation is still at work in the pod's folder. Raises Unavailable."""
+        try:
+            jobs = await self._batch.named([record.uid])
+        except BatchUnavailable as error:
+            raise Unavailable(f"the batch system does not answer: {error}") from None
+        if any(job.id in record.ended_jobs and not job.state.is_final for job in jobs):
+            raise Unavailable(f"pod {record.namespace}/{record.name}: an earlier job of it is still being ended")
+        await asyncio.to_thread(_clear, self._pods.folder(record), record.all_containers)
 
     async def _intend(self, request: CreateRequest, record: Record | None) -> Record:
         """Save what is meant, then write the pod's files and script, unless that was done before a crash."""
@@ -183,6 +201,15 @@ class Lifecycle:
                 raise Unavailable(f"{where}: cannot be written: {error.strerror or error}") from None
             raise
         return record
+
+    async def _submit_soon(self, record: Record, doubt: bool) -> None:
+        """Submit a new pod while its caller still waits for the answer. Raises BatchRefused, Unavailable."""
+        within = self._settings.submit_within
+        try:
+            async with asyncio.timeout(within + _LAST_TRY_S):
+                await self._submit(record, doubt, time.monotonic() + within)
+        except TimeoutError:
+            raise Unavailable(f"the batch system has not answered within {within + _LAST_TRY_S:g} s") from None
 
     async def _submit(self, record: Record, doubt: bool, deadline: float | None) -> None:
         """Submit the current run, unless the batch system has it already; looked up by name whenever in doubt."""
@@ -272,10 +299,9 @@ class Lifecycle:
             except Exception:
                 log.exception("looking after the pods failed; it goes on")
                 pause = min(max(pause, 0.5) * 2, 30.0)
-            try:
-                await asyncio.wait_for(self._wake.wait(), pause)
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):  # wait_for of Python 3.11 may swallow a cancellation
+                    await self._wake.wait()
 
     def _resolve_doubts(self) -> None:
         """Pods whose submission was cut off: one that has run runs again, a new one is watched if it has a job."""
@@ -340,7 +366,10 @@ class Lifecycle:
         async with self._lock(record.uid):
             if record.deleted or record.abandoned:
                 for job in jobs:
-                    log.info("pod %s/%s is deleted: ending job %s", record.namespace, record.name, job.id)
+                    log.info("pod %s/%s is not wanted: ending job %s", record.namespace, record.name, job.id)
+                    if record.abandoned and job.id not in record.ended_jobs:
+                        record.ended_jobs.append(job.id)
+                        await self._save(record)
                     await self._batch.cancel(job.id)
 
     async def _sweep(self) -> None:

@@ -66,6 +66,8 @@ class Record:
     """When the plugin saw that the pod had ended."""
     abandoned: bool = False
     """Its creation was answered with an error, so whatever came of it is to be cancelled."""
+    ended_jobs: list[str] = field(default_factory=list)
+    """The jobs that were ended here because of that: none of them is the pod's, if it is created after all."""
     deleted: float | None = None
     cancelled: bool = False
     """Deleted or abandoned, and no job of it is left."""

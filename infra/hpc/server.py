@@ -21,6 +21,8 @@ from infra.hpc.settings import UNIX, Settings
 log = logging.getLogger(__name__)
 
 BACKLOG = 2048
+KEEP_ALIVE_S = 75
+"""Longer than the 5 s between two questions of a virtual kubelet: none is to meet a connection that is just closed."""
 GRACE_S = 3
 """How long those who follow a log may go on when the plugin stops."""
 
@@ -59,7 +61,13 @@ def serve(settings: Settings, tell: Callable[[str], None] = print) -> None:
         raise StartError(str(error)) from None
     try:
         app = Plugin(settings, pods, batch_of(settings), writer()).app()
-        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_S)
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=GRACE_S,
+        )
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
         tell(f"interLink plugin of {settings.root} ({settings.batch}, {settings.runtime}) on {_name(listener)}")
         sys.stdout.flush()

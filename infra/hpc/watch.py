@@ -189,6 +189,8 @@ def candidate(record: Record, jobs: list[BatchJob]) -> BatchJob | None:
     earlier = {run.id: run.submitted for run in record.runs[:-1] if run.id}
 
     def is_earlier(job: BatchJob) -> bool:
+        if job.id in record.ended_jobs:
+            return True
         if job.id not in earlier:
             return False
         known = earlier[job.id]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from infra.hpc import pods
+from infra.hpc import lifecycle, pods
 from infra.hpc.batch import BatchJob, BatchState
 from infra.hpc.pods import Pods, RootError
 from tests.infra.hpc.plugin.fake import INIT, MAIN, UID, Client, oscar_pod, serving, until
@@ -115,6 +115,30 @@ def test_a_pod_that_failed_to_be_created_may_be_created_again(tmp_path: Path) ->
         assert [job.state for job in plugin.batch.jobs()] == [BatchState.PENDING]
 
 
+def test_a_pod_that_is_created_after_all_is_not_the_job_that_was_ended_meanwhile(tmp_path: Path) -> None:
+    with serving(tmp_path, submit_within=0.2) as plugin:
+        plugin.batch.fault("down")
+        assert plugin.create(oscar_pod()).status_code == 503
+        late = plugin.batch.add(UID)
+        plugin.batch.fault("down", on=False)
+        until(lambda: [job.state for job in plugin.batch.jobs() if job.id == late] == [BatchState.CANCELLED])
+        reply = until(lambda: (reply := plugin.create(oscar_pod())).status_code == 200 and reply)
+        assert reply.json()["PodJID"] != late
+        assert (plugin.folder() / "job.sh").is_file()
+        assert "waiting" in plugin.state(oscar_pod()["pod"])
+
+
+def test_a_batch_system_that_hangs_is_not_waited_for_longer_than_interlink_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "_LAST_TRY_S", 0.1)
+    with serving(tmp_path, submit_within=0.2) as plugin:
+        plugin.batch.fault("hang-after")
+        reply = plugin.create(oscar_pod())
+        assert reply.status_code == 503 and "has not answered within" in reply.text
+        until(lambda: [job.state for job in plugin.batch.jobs()] == [BatchState.CANCELLED])
+
+
 def test_what_the_batch_system_refuses_fails_at_once_and_leaves_nothing(plugin: Client) -> None:
     plugin.batch.fault("refuse")
     reply = plugin.create(oscar_pod())
@@ -148,6 +172,18 @@ def test_a_full_disk_is_no_traceback(plugin: Client, monkeypatch: pytest.MonkeyP
         assert reply.status_code == 503 and reply.text.endswith("cannot be written: No space left on device")
     assert plugin.batch.submissions == 0
     assert plugin.create(oscar_pod()).status_code == 200
+
+
+def test_a_full_disk_keeps_no_job_alive(plugin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(folder: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+
+    pod = created(plugin)
+    with monkeypatch.context() as patch:
+        patch.setattr(pods, "_write", full)
+        assert plugin.delete(pod).status_code == 200
+        until(lambda: plugin.batch.jobs()[0].state is BatchState.CANCELLED)
+    until(lambda: record(plugin)["cancelled"])
 
 
 def test_folders_and_files_are_their_owners_alone(plugin: Client) -> None:
@@ -247,7 +283,7 @@ def test_while_the_batch_system_is_away_the_last_state_stands(plugin: Client) ->
     plugin.batch.set("1", BatchState.COMPLETED)
     plugin.run(0, 0)
     asked = plugin.batch.questions
-    until(lambda: plugin.batch.questions > asked + 2)
+    until(lambda: plugin.state(pod) and plugin.batch.questions > asked + 2)
     assert "running" in plugin.state(pod)
     plugin.batch.fault("down", on=False)
     assert plugin.ended(pod)["exitCode"] == 0
@@ -260,7 +296,7 @@ def test_an_unknown_state_ends_nothing(plugin: Client) -> None:
     until(lambda: "running" in plugin.state(pod))
     plugin.batch.set("1", BatchState.UNKNOWN)
     asked = plugin.batch.questions
-    until(lambda: plugin.batch.questions > asked + 2)
+    until(lambda: plugin.state(pod) and plugin.batch.questions > asked + 2)
     assert "running" in plugin.state(pod)
 
 
