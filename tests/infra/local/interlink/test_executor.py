@@ -18,37 +18,45 @@ REQUEST = b'{"epochs": 1}'
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, StandIn]]:
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, StandIn, StandIn]]:
     """One cluster and its node for all tests here."""
     folder = tmp_path_factory.mktemp("site")
-    with standing_in(folder / "site.sock") as plugin:
+    with standing_in(folder / "site.sock") as plugin, standing_in(folder / "go.sock", go=True) as official:
         cluster = Cluster(folder / "data")
-        cluster.environ = {"DIOSCAR_INTERLINK_NODES": json.dumps({"site": {"url": plugin.url}})}
+        nodes = {"site": {"url": plugin.url}, "official": {"url": official.url}}
+        cluster.environ = {"DIOSCAR_INTERLINK_NODES": json.dumps(nodes)}
         cluster.start()
-        yield cluster, plugin
+        yield cluster, plugin, official
         if cluster.process is not None and cluster.process.poll() is None:
             cluster.stop()
 
 
 @pytest.fixture
-def cluster(pair: tuple[Cluster, StandIn]) -> Iterator[Cluster]:
+def cluster(pair: tuple[Cluster, StandIn, StandIn]) -> Iterator[Cluster]:
     """The cluster, with no service of an earlier test."""
-    cluster, plugin = pair
+    cluster, plugin, official = pair
     plugin.reset()
+    official.reset()
     yield cluster
     for name in ("trains", "copies"):
         cluster.http.delete(cluster.url(f"/system/services/{name}"))
         cluster.http.delete(cluster.url(f"/system/logs/{name}?all=true"))
-    eventually(lambda: set(plugin.pods) <= set(plugin.deleted), what="the deletion of every pod")
+    for one in (plugin, official):
+        eventually(lambda one=one: set(one.pods) <= set(one.deleted), what="the deletion of every pod")  # type: ignore[misc]
 
 
 @pytest.fixture
-def plugin(pair: tuple[Cluster, StandIn]) -> StandIn:
+def plugin(pair: tuple[Cluster, StandIn, StandIn]) -> StandIn:
     return pair[1]
 
 
-def deploy(cluster: Cluster, name: str = "trains", **more: Any) -> None:
-    cluster.deploy(name, script="echo never run here", interlink_node_name="site", **more)
+@pytest.fixture
+def official(pair: tuple[Cluster, StandIn, StandIn]) -> StandIn:
+    return pair[2]
+
+
+def deploy(cluster: Cluster, name: str = "trains", node: str = "site", **more: Any) -> None:
+    cluster.deploy(name, script="echo never run here", interlink_node_name=node, **more)
 
 
 def submit(cluster: Cluster, name: str = "trains", key: str = "in/request.json") -> dict[str, Any]:
@@ -262,7 +270,7 @@ def test_a_job_that_takes_too_long_is_deleted_and_timed_out(cluster: Cluster, pl
     eventually(lambda: uid in plugin.deleted)
 
 
-@pytest.mark.parametrize("how", ["kill", "stop"])
+@pytest.mark.parametrize("how", ["kill", pytest.param("stop", marks=pytest.mark.slow)])
 def test_a_pod_outlives_its_cluster_and_is_found_again(cluster: Cluster, plugin: StandIn, how: str) -> None:
     deploy(cluster)
     job = submit(cluster)
@@ -395,34 +403,33 @@ def test_a_node_that_is_not_there_is_refused_with_those_that_are(cluster: Cluste
     }
     answer = cluster.http.post(cluster.url("/system/services"), json=document)
     assert answer.status_code == 400
-    assert 'interlink_node_name: "leonardo" is no interLink node of this cluster; there is hpc, site' in answer.text
+    assert (
+        'interlink_node_name: "leonardo" is no interLink node of this cluster; there is hpc, official, site'
+        in answer.text
+    )
 
 
 def test_oscars_routes_know_of_nodes(cluster: Cluster, plugin: StandIn) -> None:
     assert cluster.get("/system/config")["config"]["interLink_available"] is True
-    here, site = cluster.get("/system/status")["cluster"]["nodes"]
-    assert (here["is_interlink"], site["is_interlink"]) == (False, True)
-    assert (site["name"], site["status"]) == ("site", "Ready")
+    here, *nodes = cluster.get("/system/status")["cluster"]["nodes"]
+    assert here["is_interlink"] is False
+    assert [(node["name"], node["is_interlink"], node["status"]) for node in nodes] == [
+        ("site", True, "Ready"),
+        ("official", True, "Ready"),
+    ]
 
 
-def test_a_plugin_like_the_official_one_that_drops_logs_with_the_pod(tmp_path: Path) -> None:
-    with standing_in(tmp_path / "go.sock", go=True) as plugin:
-        cluster = Cluster(tmp_path / "data")
-        cluster.environ = {"DIOSCAR_INTERLINK_NODES": json.dumps({"site": {"url": plugin.url}})}
-        cluster.start()
-        try:
-            deploy(cluster)
-            job = submit(cluster)
-            uid = plugin.pod()
-            plugin.run(uid)
-            plugin.logs[uid] += b"all of it\n"
-            plugin.end(uid)
-            in_state(cluster, job, "Succeeded")
-            eventually(lambda: uid not in plugin.logs)
-            assert cluster.job_log(job) == "all of it\n"
-            assert plugin.creates == [uid]
-        finally:
-            cluster.stop()
+def test_a_plugin_like_the_official_one_that_drops_logs_with_the_pod(cluster: Cluster, official: StandIn) -> None:
+    deploy(cluster, node="official")
+    job = submit(cluster)
+    uid = official.pod()
+    official.run(uid)
+    official.logs[uid] += b"all of it\n"
+    official.end(uid)
+    in_state(cluster, job, "Succeeded")
+    eventually(lambda: uid not in official.logs)
+    assert cluster.job_log(job) == "all of it\n"
+    assert official.creates == [uid]
 
 
 def test_a_user_stops_the_cluster_while_a_pod_waits_and_nothing_waits_for_it(cluster: Cluster, plugin: StandIn) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from infra.local.interlink.own import OwnPlugin
 from tests.cluster import FUNCTION_SCRIPT, Cluster, eventually
 
 COPY = 'cp "$INPUT_FILE_PATH" "$TMP_OUTPUT_DIR/"'
@@ -52,6 +53,17 @@ def processes_of(cluster: Cluster) -> list[int]:
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             if mark in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+    return found
+
+
+def function_processes(job: str) -> list[int]:
+    """The processes of a job that run its function."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            mine = f"JOB_UUID={job}".encode() in (folder / "environ").read_bytes().split(b"\0")
+            if mine and (folder / "cmdline").read_bytes().endswith(b"layers.runtime\0"):
                 found.append(int(folder.name))
     return found
 
@@ -128,7 +140,7 @@ def test_a_cancelled_job_ends_with_all_that_it_has_started(cluster: Cluster) -> 
     assert cluster.job(job["id"])["state"] == "Cancelled"
 
 
-@pytest.mark.parametrize("how", ["kill", "stop"])
+@pytest.mark.parametrize("how", ["kill", pytest.param("stop", marks=pytest.mark.slow)])
 def test_a_job_outlives_its_cluster(cluster: Cluster, how: str, tmp_path: Path) -> None:
     go = tmp_path / "go"
     script = f'echo started; until [ -e "{go}" ]; do sleep 0.1; done; echo over; {COPY}'
@@ -163,6 +175,29 @@ def test_a_job_outlives_its_plugin(cluster: Cluster, tmp_path: Path) -> None:
     assert [log.count(word) for word in ("started", "over")] == [1, 1], log
 
 
+def test_a_training_whose_process_dies_goes_on_from_its_checkpoint(cluster: Cluster) -> None:
+    variables = {"DIOSCAR_FUNCTION": "contract.train"}
+    deploy(cluster, "trains-on", FUNCTION_SCRIPT, variables=variables, annotations={"dioscar/retries": "1"})
+    cluster.put("trains-on", "in/r.json", b'{"steps": 60, "pause_s": 0.05}')
+    job = eventually(lambda: [job for job in cluster.jobs(service="trains-on") if job["state"] == "Running"], LONG_S)[0]
+    folders = cluster.data / "interlink" / "checkpoints"
+    state = eventually(lambda: next(iter(folders.rglob("state.json")), None), LONG_S, "a checkpoint")
+    eventually(lambda: json.loads(state.read_text() or "{}").get("done", 0) > 5, LONG_S, "some steps")
+    for pid in function_processes(job["id"]):
+        os.kill(pid, signal.SIGKILL)
+    done = ended(cluster, "trains-on")[0]
+    assert (done["state"], done["attempt"]) == ("Succeeded", 2), (done, cluster.job_log(done))
+    model = json.loads(cluster.read("trains-on", "out/r.json.model"))
+    assert (model["steps"], model["starts"]) == (60, 2)
+
+
+def test_a_socket_is_short_enough_for_the_kernel_however_deep_its_folder_is(tmp_path: Path) -> None:
+    deep = OwnPlugin(tmp_path / ("x" * 120), {})
+    assert len(deep.url.removeprefix("unix://").encode()) < 108
+    assert deep.url == OwnPlugin(tmp_path / ("x" * 120), {}).url
+    assert deep.url != OwnPlugin(tmp_path / ("y" * 120), {}).url
+
+
 def test_a_call_that_waits_is_served_by_the_cluster_itself(cluster: Cluster) -> None:
     deploy(cluster, "calls", 'echo "here: ${JOB_UUID-none}"')
     reply = cluster.run("calls", b"")
@@ -170,6 +205,7 @@ def test_a_call_that_waits_is_served_by_the_cluster_itself(cluster: Cluster) -> 
     assert b"here: none" in reply.content
 
 
+@pytest.mark.slow
 def test_where_the_sandbox_is_required_nothing_runs_outside_it(tmp_path: Path) -> None:
     cluster = Cluster(tmp_path / "data")
     cluster.environ = {"DIOSCAR_SANDBOX": "require"}

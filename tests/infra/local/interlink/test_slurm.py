@@ -109,6 +109,7 @@ def test_an_event_becomes_a_batch_job_and_its_output_is_in_the_bucket(
     assert json.loads(cluster.read("trains", "out/r.json.model"))["steps"] == 2
 
 
+@pytest.mark.slow
 def test_a_status_is_the_jobs_own(cluster: Cluster) -> None:
     deploy(cluster, "fails", "echo no such pulsar; exit 7")
     job = finished(cluster, submit(cluster, "fails"))
@@ -126,6 +127,7 @@ def test_a_job_that_waits_in_the_queue_says_why_and_can_be_cancelled(cluster: Cl
     assert cluster.job(job["id"])["state"] == "Cancelled"
 
 
+@pytest.mark.slow
 def test_a_job_that_runs_can_be_cancelled(cluster: Cluster, slurm_lab: Lab) -> None:
     deploy(cluster, "sleeps", "echo asleep; sleep 987")
     job = submit(cluster, "sleeps")
@@ -135,6 +137,7 @@ def test_a_job_that_runs_can_be_cancelled(cluster: Cluster, slurm_lab: Lab) -> N
     eventually(lambda: not queued(slurm_lab), LONG_S, "an empty queue")
 
 
+@pytest.mark.slow
 def test_flags_that_slurm_refuses_are_its_own_sentence(cluster: Cluster) -> None:
     deploy(cluster, "refused", COPY, flags="--partition=nowhere")
     job = finished(cluster, submit(cluster, "refused"))
