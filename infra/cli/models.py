@@ -257,7 +257,8 @@ def _problems(there: Target, bucket: str) -> dict[str, str]:
         registries = there.get("/dioscar/v1/models").json()["registries"]
     except (CliError, LookupError, ValueError):
         return {}
-    return {name: why for one in registries if one["bucket"] == bucket for name, why in one["problems"].items()}
+    problems = [problem for one in registries if one["bucket"] == bucket for problem in one["problems"]]
+    return {problem["model"]: problem["problem"] for problem in problems if problem["alias"] == "serving"}
 
 
 def _add_shipped(registry: "Registry", model: str) -> str:

@@ -33,6 +33,7 @@ from layers.runtime.function import model_variable
 from layers.runtime.models import RegistryError
 
 FUNCTION = "DIOSCAR_FUNCTION"
+PREFIX = model_variable("")
 REST_S = 1.0
 """For how long a registry that could not be looked into is not looked for again."""
 POLL_S = 5.0
@@ -41,9 +42,16 @@ POLL_S = 5.0
 log = logging.getLogger("dioscar.models")
 
 
+Served = dict[tuple[str, str], tuple[models.Promotion, Path]]
+"""By alias and model."""
+
+
 @dataclass
 class Shelf:
-    """One registry as one owner's services see it; `changes` are counted, and those that have been `read`."""
+    """One registry as one owner's services see it; `changes` are counted, and those that have been `read`.
+
+    Of each alias that somebody has asked for, and each model, it has the promotion that is followed, and its file.
+    """
 
     bucket: str
     owner: str
@@ -53,8 +61,9 @@ class Shelf:
     again_at: float = 0.0
     made: float = 0.0
     known: bool = False
-    served: dict[str, tuple[models.Promotion, Path]] = field(default_factory=dict)
-    problems: dict[str, str] = field(default_factory=dict)
+    aliases: frozenset[str] = frozenset({models.SERVING})
+    served: Served = field(default_factory=dict)
+    problems: dict[tuple[str, str], str] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -112,10 +121,14 @@ class Models:
             if self._due(shelf):
                 with suppress(OSError):
                     await self._look(shelf)
-            serving = {name: asdict(promotion) for name, (promotion, _) in sorted(shelf.served.items())}
-            if serving or shelf.problems:
+            if shelf.served or shelf.problems:
                 owner = "" if shelf.owner == ADMIN else shelf.owner
-                found.append({"bucket": shelf.bucket, "owner": owner, "serving": serving, "problems": shelf.problems})
+                serving = [asdict(promotion) for _, (promotion, _) in sorted(shelf.served.items())]
+                problems = [
+                    {"alias": alias, "model": model, "problem": problem}
+                    for (alias, model), problem in sorted(shelf.problems.items())
+                ]
+                found.append({"bucket": shelf.bucket, "owner": owner, "serving": serving, "problems": problems})
         return found
 
     def on_service(self, deployed: Deployed | None) -> None:
@@ -142,6 +155,10 @@ class Models:
         if FUNCTION not in deployed.variables:
             return {}
         shelf = self._shelf(registry_of(deployed), deployed.owner)
+        pinned = aliases_of(deployed)
+        if not shelf.aliases.issuperset(pinned.values()):
+            shelf.aliases |= frozenset(pinned.values())
+            shelf.changes += 1
         due = self._due(shelf)
         if not due and not shelf.served:
             return {}
@@ -157,8 +174,12 @@ class Models:
                 self._later(self._look(shelf))  # which may take its time: nobody waits for another store
         elif due:
             await self._look(shelf)
-        paths = {model_variable(name): path for name, (_, path) in shelf.served.items()}
-        return {variable: path for variable, path in paths.items() if variable not in deployed.variables}
+        paths = {}
+        for (alias, name), (_, path) in shelf.served.items():
+            variable = model_variable(name)
+            if alias == (pinned.get(variable) if variable in deployed.variables else models.SERVING):
+                paths[variable] = path
+        return paths
 
     def _shelf(self, bucket: str, owner: str) -> Shelf:
         shelf = self._shelves.get((bucket, owner))
@@ -184,37 +205,39 @@ class Models:
                 shelf.read, shelf.again_at = changes, time.monotonic() + POLL_S
                 log.error("the registry %s cannot be read, what served before goes on: %s", shelf.bucket, error)
                 return
-            for name, problem in problems.items():
-                if shelf.problems.get(name) != problem:
-                    now = served[name][0].version if name in served else "the shipped file"
-                    log.error("model %s: %s; %s goes on serving", name, problem, now)
-            for name, (promotion, _) in served.items():
-                if name not in shelf.served or shelf.served[name][0] != promotion:
-                    log.info("model %s: %s serves (promotion %d)", name, promotion.version, promotion.number)
+            for which, problem in problems.items():
+                if shelf.problems.get(which) != problem:
+                    now = served[which][0].version if which in served else "what is shipped"
+                    log.error("model %s: %s; %s goes on serving", which[1], problem, now)
+            for which, (promotion, _) in served.items():
+                if which not in shelf.served or shelf.served[which][0] != promotion:
+                    log.info(
+                        "model %s: %s is %s (promotion %d)", which[1], promotion.version, *which[:1], promotion.number
+                    )
             before, shelf.served, shelf.problems, shelf.known = shelf.served, served, problems, True
             shelf.read = changes  # only now: who starts meanwhile waits for what we have read
             shelf.again_at = time.monotonic() + POLL_S if self._elsewhere else math.inf
             self._tidy([path.parent for _, path in before.values()])
 
-    async def _read(self, shelf: Shelf) -> tuple[dict[str, tuple[models.Promotion, Path]], dict[str, str]]:
+    async def _read(self, shelf: Shelf) -> tuple[Served, dict[tuple[str, str], str]]:
         """The newest promotion of each model that names a whole version, and what is wrong with newer ones."""
-        places: dict[str, list[models.Place]] = {}
+        places: dict[tuple[str, str], list[models.Place]] = {}
         try:
             for key in await self._store.names(shelf.bucket, ""):
                 place = models.read_place(key)
-                if place is not None and place.alias == models.SERVING:
-                    places.setdefault(place.model, []).append(place)
+                if place is not None and place.alias in shelf.aliases:
+                    places.setdefault((place.alias, place.model), []).append(place)
         except (StoreError, InputError):  # there is no such bucket, any more
             return {}, {}
-        served: dict[str, tuple[models.Promotion, Path]] = {}
-        problems: dict[str, str] = {}
-        for name, some in places.items():
+        served: Served = {}
+        problems: dict[tuple[str, str], str] = {}
+        for which, some in places.items():
             for place in sorted(some, key=lambda place: place.key, reverse=True):
                 try:
-                    served[name] = await self._fetch(shelf, place)
+                    served[which] = await self._fetch(shelf, place)
                     break
                 except RegistryError as error:
-                    problems.setdefault(name, str(error))
+                    problems.setdefault(which, str(error))
         return served, problems
 
     async def _fetch(self, shelf: Shelf, place: models.Place) -> tuple[models.Promotion, Path]:
@@ -281,6 +304,15 @@ class Models:
 def registry_of(deployed: Deployed) -> str:
     """The bucket in which a service's models are promoted."""
     return deployed.variables.get(models.VARIABLE) or models.BUCKET
+
+
+def aliases_of(deployed: Deployed) -> dict[str, str]:
+    """The aliases that a service pins, by the variables that do."""
+    return {
+        variable: alias
+        for variable, value in deployed.variables.items()
+        if variable.startswith(PREFIX) and (alias := models.alias_in(value))
+    }
 
 
 def is_for(bucket: Bucket, deployed: Deployed) -> bool:

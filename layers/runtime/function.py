@@ -145,16 +145,23 @@ def _state_of(path: str | Path) -> tuple[int, int, int]:
 def resolve_models(function: Function, environ: Mapping[str, str]) -> dict[str, Path]:
     """The file that serves under each name in the function's `MODELS`.
 
-    The caller may pin a version with `DIOSCAR_MODEL_<NAME>` (upper case, `_` for `-`), as the embedded cluster does
-    with what was promoted; in a pod that has credentials, the registry is asked here; else the file shipped in the
-    twin's folder serves. Raises ModelError where none is there, and as `layers.runtime.models.from_pod` does.
+    The caller may name a file with `DIOSCAR_MODEL_<NAME>` (upper case, `_` for `-`), as the embedded cluster does
+    with what was promoted; in a pod that has credentials, the registry is asked here, for the alias that the variable
+    names, if it does; else the file shipped in the twin's folder serves. Raises ModelError where none is there, and as
+    `layers.runtime.models.from_pod` does.
     """
     paths = {}
     for name in function.models:
         variable = model_variable(name)
         promoted: str | Path | None = environ.get(variable)
-        if not promoted and not environ.get("DIOSCAR_ENGINE"):
-            promoted = registry.from_pod(name, environ)
+        alias = registry.alias_in(environ.get(variable, ""))
+        if alias or not promoted:
+            engine = environ.get("DIOSCAR_ENGINE")
+            promoted = None if engine else registry.from_pod(name, environ, alias or registry.SERVING)
+        if alias and promoted is None:
+            raise ModelError(
+                f'model "{name}": nothing was promoted as "{alias}"; promote a version, or unset {variable}'
+            )
         path = Path(promoted or function.folder / f"{name}.onnx")
         if not path.is_file():
             raise ModelError(f'model "{name}" is not at {path}; train it, or set {variable} to its file')

@@ -155,7 +155,16 @@ def read_promotion(place: Place, data: bytes) -> Promotion:
     return found
 
 
-def fetch(client: "S3Client", bucket: str, model: str, folder: Path) -> Path | None:
+def alias_in(value: str) -> str:
+    """The alias that a variable `DIOSCAR_MODEL_<NAME>` pins; empty where it names a file.
+
+    >>> alias_in("canary"), alias_in("/models/mine.onnx")
+    ('canary', '')
+    """
+    return value if NAME.fullmatch(value) else ""
+
+
+def fetch(client: "S3Client", bucket: str, model: str, folder: Path, alias: str = SERVING) -> Path | None:
     """The file of the version that serves, with its promotion beside it, below `folder`; None: nothing was promoted.
 
     Raises RegistryError where the registry names what is not there or is damaged, ObjectError where it cannot be read.
@@ -163,13 +172,13 @@ def fetch(client: "S3Client", bucket: str, model: str, folder: Path) -> Path | N
     from layers.objects.errors import NoSuchObject
 
     try:
-        place = latest(info.key for info in client.list(bucket, promotions(model)))
+        place = latest((info.key for info in client.list(bucket, promotions(model, alias))), alias)
     except NoSuchObject:  # the bucket
         return None
     if place is None:
         return None
     promotion = read_promotion(place, client.read(bucket, place.key, LARGEST))
-    path = folder / place.model / f"{place.number:08d}-{place.version}" / MODEL
+    path = folder / place.model / place.alias / f"{place.number:08d}-{place.version}" / MODEL
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = model_key(model, promotion.version)
     try:
@@ -194,7 +203,7 @@ def check(path: Path, promotion: Promotion, where: str) -> None:
         raise RegistryError(f"{where}: is damaged (SHA-256 {digest.hexdigest()}); promote another version")
 
 
-def from_pod(model: str, environ: Mapping[str, str]) -> Path | None:
+def from_pod(model: str, environ: Mapping[str, str], alias: str = SERVING) -> Path | None:
     """The version that serves, with the credentials that OSCAR mounts in a job; None: the shipped file serves.
 
     That is so where nothing was promoted; where there are no credentials, as in a pod that serves `/run`; and where
@@ -210,7 +219,7 @@ def from_pod(model: str, environ: Mapping[str, str]) -> Path | None:
         return None
     try:
         with client:
-            return fetch(client, environ.get(VARIABLE) or BUCKET, model, _folder())
+            return fetch(client, environ.get(VARIABLE) or BUCKET, model, _folder(), alias)
     except AccessRefused as error:
         if environ.get(VARIABLE):
             raise

@@ -82,7 +82,8 @@ def _decoded(response: requests.Response) -> bytes:
 def served(cluster: Cluster, name: str, key: str) -> tuple[int, str]:
     """What a job makes of 1, and the model's SHA-256 in its record."""
     cluster.put(name, f"in/{key}", b"1")
-    eventually(lambda: list(cluster.s3.list(name, f"out/_runs/{key}/")), what=key)
+    for prefix in (f"out/_runs/{key}/", f"out/{key}.out"):
+        eventually(lambda prefix=prefix: list(cluster.s3.list(name, prefix)), what=prefix)
     outputs = cluster.objects(name, "out/")
     (record,) = (json.loads(data) for key_, data in outputs.items() if key_.startswith(f"out/_runs/{key}/"))
     return int(outputs[f"out/{key}.out"]), record["models"][MODEL]
@@ -141,6 +142,18 @@ def test_what_the_fdl_pins_wins(cluster: Cluster, registry: Registry, tmp_path: 
     assert answer(cluster, name) == 13
 
 
+def test_a_service_may_pin_an_alias(cluster: Cluster, registry: Registry, tmp_path: Path):
+    name = deploy(cluster, "most", registry)
+    canary = deploy(cluster, "canary", registry, variables={VARIABLE: "canary"})
+    refused = cluster.run(canary, b"1")
+    assert refused.status_code == 500 and "nothing was promoted as" in refused.text
+    promote(registry, add(registry, 5, tmp_path))
+    registry.promote(MODEL, add(registry, 7, tmp_path), alias="canary", force=True, reason="a try")
+    assert (answer(cluster, name), answer(cluster, canary)) == (5, 7)
+    registry.promote(MODEL, add(registry, 11, tmp_path), alias="canary", force=True, reason="another")
+    assert (answer(cluster, name), answer(cluster, canary)) == (5, 11)
+
+
 def test_a_promotion_of_what_is_missing_or_damaged_changes_nothing_and_is_told(
     cluster: Cluster, registry: Registry, tmp_path: Path
 ):
@@ -154,8 +167,10 @@ def test_a_promotion_of_what_is_missing_or_damaged_changes_nothing_and_is_told(
 
     def problem() -> str:
         (shelf,) = (one for one in cluster.get("/dioscar/v1/models")["registries"] if one["bucket"] == registry.bucket)
-        assert shelf["serving"][MODEL]["version"] == Manifest.of(MODEL, b"5").version
-        return str(shelf["problems"].get(MODEL, ""))
+        (serving,) = shelf["serving"]
+        assert (serving["model"], serving["version"]) == (MODEL, Manifest.of(MODEL, b"5").version)
+        (problem,) = shelf["problems"]
+        return str(problem["problem"])
 
     gone = Manifest.of(MODEL, b"17")
     forward(2, gone.version, gone.sha256)

@@ -128,6 +128,17 @@ def test_what_the_variables_pin_is_not_asked_for(run: Run, promote: Callable[[in
     assert run(pinned, keys=("nobody", "nobody-at-all"))[:2] == (Exit.DONE, "11")
 
 
+def test_a_variable_may_pin_an_alias(run: Run, registry: Registry, promote: Callable[[int], models.Promotion]):
+    canary = {"DIOSCAR_MODEL_TINY_MODEL": "canary"}
+    code, out, printed = run(canary)
+    assert (code, out) == (Exit.FAILED, "") and 'nothing was promoted as "canary"' in printed
+    promotion = promote(5)
+    promote(7)
+    registry.promote(MODEL, promotion.version, alias="canary", force=True, reason="a test")
+    assert run(canary)[:2] == (Exit.DONE, "5")
+    assert run()[:2] == (Exit.DONE, "7")
+
+
 def test_the_file_has_its_promotion_beside_it(
     cluster: Cluster, registry: Registry, promote: Callable[[int], models.Promotion], tmp_path: Path
 ):
