@@ -8,7 +8,7 @@ record that they were gathered are one transaction.
 import asyncio
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from events.gather import Arrived, Batch, enough, request
 from events.schedules import Gather
@@ -107,6 +107,17 @@ class Gathering:
                 break
         return made
 
+    def _named(self, entry: Entry, objects: Sequence[Arrived]) -> Sequence[Arrived]:
+        """The objects as the request names them: by their contents, too, where the job gets exactly these versions.
+
+        A pod on an interLink node reads what a key holds when its turn comes; a new version is no reason to give up
+        all the others, and is gathered itself.
+        """
+        deployed = self._engine.services.get(entry.schedule.service)
+        if deployed is None or not deployed.service.interlink_node_name:
+            return objects
+        return [replace(one, sha256="") for one in objects]
+
     async def _forget(self, entry: Entry, done: Sequence[Arrived]) -> None:
         await self._database.write(lambda connection: table.forget(connection, entry.name, done))
 
@@ -146,7 +157,7 @@ class Gathering:
         reason = hindrance(self._database.read, self._engine, entry)
         if reason:
             raise Hindered(reason)
-        made = request(entry.schedule, entry.number + 1, batch.objects)
+        made = request(entry.schedule, entry.number + 1, self._named(entry, batch.objects))
         blobs = self._engine.store.blobs
         content = await blobs.ingest_bytes(made.body)
 

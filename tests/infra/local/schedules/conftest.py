@@ -46,13 +46,14 @@ class World:
         self.database.close()
         self.open()
 
-    async def deploy(self, name: str) -> None:
+    async def deploy(self, name: str, **more: Any) -> None:
         document = {
             "name": name,
             "image": "ghcr.io/dioscar/test",
             "script": "true",
             "input": [{"storage_provider": "minio.default", "path": f"{name}/in"}],
             "environment": {"variables": {"DIOSCAR_FUNCTION": "contract.copy"}},
+            **more,
         }
         await self.services.create(service_from_json(document))
 

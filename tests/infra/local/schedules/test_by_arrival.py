@@ -148,6 +148,14 @@ async def test_a_job_reads_the_versions_that_its_request_names(train: World):
     assert [row[0] for row in holders] == [job["id"]]
 
 
+async def test_a_job_elsewhere_is_not_told_which_contents_it_must_find(world: World):
+    await world.deploy("train", interlink_node_name="hpc")
+    await world.apply(**gather(objects=1))
+    await world.put("frames", "new/a")
+    await world.look(1)
+    assert world.requests()[0]["inputs"] == [{"bucket": "frames", "key": "new/a"}]
+
+
 async def test_while_its_last_job_runs_it_goes_on_collecting(train: World):
     await train.apply(**gather(objects=1))
     for number in range(3):
