@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import shutil
+import signal
 import socket
 import stat
 import sys
@@ -71,10 +72,13 @@ def serve(settings: Settings, tell: Callable[[str], None] = print) -> None:
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
         tell(f"interLink plugin of {settings.root} ({settings.batch}, {settings.runtime}) on {_name(listener)}")
         sys.stdout.flush()
+        signal.signal(
+            signal.SIGTERM, lambda *_: None
+        )  # uvicorn raises it again when it has stopped: there is more to do
         uvicorn.Server(config).run(sockets=[listener])
     finally:
-        if listener.family == socket.AF_UNIX:
-            Path(listener.getsockname()).unlink(missing_ok=True)
+        if settings.address.startswith(UNIX):
+            Path(settings.address.removeprefix(UNIX)).unlink(missing_ok=True)
         listener.close()
         pods.close()
 

@@ -217,21 +217,26 @@ def test_the_ping_and_the_check_of_a_site(site: Client) -> None:
     assert reply.json()["resources"]["accelerators"] == []
 
 
-def test_a_socket_is_its_owners_alone_and_left_ones_are_no_hindrance(tmp_path: Path) -> None:
+def test_a_socket_is_its_owners_alone_and_a_left_one_is_no_hindrance(tmp_path: Path) -> None:
     path = tmp_path / "s.sock"
-    for _ in range(2):
+    for end in (signal.SIGKILL, signal.SIGTERM):
         environ = {"PATH": os.environ["PATH"], "DIOSCAR_HPC_ROOT": str(tmp_path / "root"), "DIOSCAR_HPC_BATCH": "local"}
         environ |= {"DIOSCAR_HPC_LISTEN": f"unix://{path}", "DIOSCAR_HPC_RUNTIME": "process"}
         command = [sys.executable, "-P", "-m", "infra.hpc"]
-        with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
             assert process.stdout and process.stdout.readline().rstrip().endswith(f"unix://{path}")
             assert path.stat().st_mode & 0o777 == 0o600
             with socket.socket(socket.AF_UNIX) as client:
                 client.connect(str(path))
                 client.sendall(b"GET /status HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n[]")
                 assert client.recv(12) == b"HTTP/1.1 200"
-            process.kill()
-    assert path.is_socket()
+            process.send_signal(end)
+            _, said = process.communicate(timeout=60)
+            assert "Traceback" not in said
+            assert process.returncode == (0 if end == signal.SIGTERM else -signal.SIGKILL)
+            assert path.is_socket() == (end == signal.SIGKILL)
 
 
 def test_slurm_away_makes_the_node_not_ready(tmp_path: Path) -> None:
