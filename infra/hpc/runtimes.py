@@ -198,14 +198,15 @@ def _podman(start: Start) -> str:
         options.append(f"--entrypoint={command.pop(0)}")
     image = image_of(container, start.pod, start.settings).removeprefix("docker://")
     image_and_command = shlex.join([image, *command])
+    with_variables = f"""/bin/sh -c '. "$0"; exec "$@"' "$here"/{VARIABLES}"""
     run = shlex.join(["run", *options, *inherited, *ranked])
     # a container's first process hears no SIGTERM that it does not ask for, and those below it hear none at all
-    return f"""{_program(start, "podman")}name={name}-${{RANK:-0}}
+    return f"""{_program(start, "podman")}{OWN_LIMITS}name={name}-${{RANK:-0}}
 ended="$here"/ended-${{RANK:-0}}
 rm -f "$ended"
 (
     trap : TERM
-    setsid /bin/sh -c '. "$0"; exec "$@"' "$here"/{VARIABLES} "$program" {run} --name "$name" {image_and_command}
+    setsid {with_variables} "$program" {run} $limits --name "$name" {image_and_command}
     echo $? >"$ended"
 ) &
 running=$!
@@ -220,6 +221,14 @@ code=
 read -r code <"$ended"
 exit "${{code:-1}}"
 """
+
+
+OWN_LIMITS = """limits=$(awk '
+    function least(most) { most = (most + 0 && most < 8192) ? most : 8192; return most ":" most }
+    /^Max open files/ { print "--ulimit=nofile=" least($5) }
+    /^Max processes/ { print "--ulimit=nproc=" least($4) }' /proc/self/limits)
+"""
+"""What the job may have itself: podman asks for more, which not every node grants."""
 
 
 def _process(start: Start) -> str:
