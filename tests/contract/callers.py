@@ -284,9 +284,10 @@ class Supervised:
 class Embedded:
     """The embedded cluster, with one of its executors."""
 
-    def __init__(self, cluster: Cluster, executor: str) -> None:
+    def __init__(self, cluster: Cluster, executor: str, image: str = "ghcr.io/dioscar/test") -> None:
         self._cluster = cluster
         self._executor = executor
+        self._image = image
 
     def run(self, order: Order) -> Ran:
         self._deploy(order)
@@ -340,6 +341,7 @@ class Embedded:
             order.service,
             variables={"DIOSCAR_FUNCTION": order.function, **order.settings},
             annotations={"dioscar/executor": self._executor, "dioscar/retries": "0"},
+            image=self._image,
         )
 
 

@@ -1,16 +1,21 @@
 """The function contract, the same through everyone who runs functions."""
 
 import json
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cluster import TWIN, Cluster
+from fdl.document import read_file
+from tests.cluster import ROOT, TWIN, Cluster
 from tests.contract.callers import Caller, Direct, Elsewhere, Embedded, Order, Supervised, Worker, step_reached
 from tests.infra.local.external.linked import linked
+from tests.infra.local.isolation.walls import has_bubblewrap, walled
 
+IMAGES = ROOT / "infra" / "cluster" / "images"
 CALLERS = [
     "direct",
     "worker",
@@ -19,6 +24,9 @@ CALLERS = [
     "embedded-process",
     "embedded-warm",
     pytest.param("embedded-elsewhere", marks=pytest.mark.slow),
+    pytest.param("embedded-container", marks=pytest.mark.slow),
+    pytest.param("sandboxed-process", marks=pytest.mark.slow),
+    pytest.param("sandboxed-warm", marks=pytest.mark.slow),
 ]
 
 
@@ -42,6 +50,31 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield world.cluster
 
 
+@pytest.fixture(scope="module")
+def sandboxed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster whose runs are in bubblewrap."""
+    if not has_bubblewrap():
+        pytest.skip("there is no bubblewrap that works; infra/sandbox-env.sh")
+    with walled(tmp_path_factory.mktemp("sandboxed") / "data", PYTHONPATH=str(TWIN)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An image with the runtime and this suite's own functions, made as those of the twins are."""
+    if not all(map(shutil.which, ("podman", "mmdebstrap"))):
+        pytest.skip("there are no podman and mmdebstrap; infra/sandbox-env.sh")
+    subprocess.run([IMAGES / "build.sh", "pulsar"], check=True, capture_output=True, timeout=1800)
+    runtime = read_file(ROOT / "fdl" / "pulsar.yaml").services[0].image.replace("dioscar-pulsar", "dioscar-runtime")
+    recipe = tmp_path_factory.mktemp("image") / "Containerfile"
+    recipe.write_text(f"FROM {runtime}\nCOPY functions /opt/contract/functions\nENV PYTHONPATH=/opt/contract\n")
+    made = "localhost/dioscar-contract:test"
+    build = ["podman", "build", "--quiet", "--pull=never", "--network=none", "--file", recipe, "--tag", made, TWIN]
+    subprocess.run(build, check=True, capture_output=True, timeout=300)
+    yield made
+    subprocess.run(["podman", "rmi", "--force", made], check=False, capture_output=True)
+
+
 @pytest.fixture
 def caller(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Caller:
     if name == "direct":
@@ -50,7 +83,11 @@ def caller(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Caller:
         return Worker(tmp_path)
     if name == "embedded-elsewhere":
         return Elsewhere(request.getfixturevalue("elsewhere"), "warm")
+    if name.startswith("sandboxed-"):
+        return Embedded(request.getfixturevalue("sandboxed"), name.removeprefix("sandboxed-"))
     cluster: Cluster = request.getfixturevalue("cluster")
+    if name == "embedded-container":
+        return Embedded(cluster, "container", request.getfixturevalue("image"))
     if name.endswith("supervisor"):
         return Supervised(cluster, tmp_path, real=name.startswith("oscar"))
     return Embedded(cluster, name.removeprefix("embedded-"))
