@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from functions.pulsar import classifier
+from functions.pulsar import classifier, seen
 from functions.pulsar.candidate import Candidate, read_candidate
 from functions.pulsar.gate import GATE, MODEL
 from functions.pulsar.tested import STREAM, Block, Scoring, drawn, labelled
@@ -85,7 +85,8 @@ def _judged(
     for block in _blocks(request, seed, files):
         scoring.add(block)
         job.progress(len(scoring), max(request.frames, len(scoring)))
-    others = [leak(candidate.manifest.data_hashes, [item.sha256 for item in files])]
+    tested = [item.sha256 for item in files] + [digest for item in files for digest in seen.digests(item.path)]
+    others = [leak(seen.hashes(candidate.manifest.data), tested)]
     if candidate.model.sha256 == serving.sha256:
         others.append(
             Reason("", "other", False, f"the candidate is the version that serves, {candidate.manifest.version}")

@@ -6,7 +6,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from functions.pulsar import classifier
+from functions.pulsar import classifier, seen
 from functions.pulsar.gate import LEAST_FRAMES, MODEL
 from layers.learning import registry
 from layers.runtime import Input
@@ -31,7 +31,10 @@ def write_version(
         model,
         code=load("pulsar.train").version,
         metrics=_plain({name: value for name, value in metrics.items() if name not in ("request", "losses")}),
-        data=[{"bucket": item.bucket, "key": item.key, "sha256": item.sha256} for item in inputs],
+        data=seen.with_frames(
+            [{"bucket": item.bucket, "key": item.key, "sha256": item.sha256} for item in inputs],
+            [item.path for item in inputs],
+        ),
         units={"inputs": metadata["units"]},
         training_range=json.loads(metadata["training_range"]),
         request={

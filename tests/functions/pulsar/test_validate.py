@@ -13,8 +13,10 @@ import pytest
 
 from functions.pulsar import classifier, score, versions
 from functions.pulsar.features import SHAPES
+from functions.pulsar.frames import FramesFile, FramesWriter
 from functions.pulsar.gate import GATE, MODEL, macro_f1_of_rows
 from functions.pulsar.labels import class_indices
+from functions.pulsar.seen import hashes, with_frames
 from functions.pulsar.tested import STREAM, Scoring, drawn, labelled
 from layers.learning.registry import Manifest
 from layers.quality.interval import interval
@@ -125,6 +127,27 @@ def test_a_candidate_that_saw_the_test_data_is_refused(seen: bool, frames: Path,
     assert (("", "leak") in failed(report)) is seen
     assert report["data"]["files"][0]["sha256"] == test_data.sha256
     assert report["metrics"][0]["samples"] == 27
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_frames_that_were_trained_on_are_known_again_in_another_file(seen: bool, frames: Path, tmp_path: Path) -> None:
+    with FramesFile(frames) as file, FramesWriter(tmp_path / "some.h5", file.header) as some:
+        labels = {name: file.column(name, 3, 9) for name in ("labels", "reference_mean", "reference_sigma", "snr")}
+        some.append(file.read(3, 9), file.index[3:9], **labels)
+    test_data = given(tmp_path / "some.h5")
+    data = [{"bucket": "b", "key": "f.h5", "sha256": given(frames).sha256}]
+    candidate = version(tmp_path / "c", SHIPPED.read_bytes(), data=with_frames(data, [frames]) if seen else data)
+    assert validate(tmp_path, [*candidate, test_data], {"frames": 0}).code == 0
+    (reason,) = [reason for reason in report_of(tmp_path)["reasons"] if reason["check"] == "leak"]
+    assert reason["passed"] is not seen
+    assert ("and 5 more" in reason["sentence"]) is seen
+
+
+def test_a_manifest_lists_frames_while_there_is_room(frames: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("functions.pulsar.seen.MOST_FRAMES", 30)
+    one, two = with_frames([{"sha256": "1" * 64}, {"sha256": "2" * 64}], [frames, frames])
+    assert len(one["frames"]) == 27 * 16 and "frames" not in two
+    assert len(set(hashes([one, two]))) == 27 + 2
 
 
 def test_the_same_request_gives_the_same_report(tmp_path: Path) -> None:
