@@ -50,6 +50,12 @@ OURS = ("PATH", "HOME", "PYTHONPATH", PROCESS, MARK)
 PASSED_ON = re.compile(r"PATH|HOME|USER|TMPDIR|XDG_\w+|CONTAINERS_\w+|DOCKER_\w+|DBUS_SESSION_BUS_ADDRESS")
 """Of the cluster's own environment, what the client of a container engine may need."""
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+REFERENCE = re.compile(
+    r"(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?[a-z0-9]+(?:[._/-]+[a-z0-9]+)*(?::\w[\w.-]{0,127})?(?:@sha256:[0-9a-f]{64})?",
+    re.ASCII,
+)
+TRANSPORTS = ("containers-storage", "dir", "docker-archive", "docker-daemon", "oci", "oci-archive", "ostree", "sif")
+"""Of containers/image: what stands before a colon to say where an image is read from."""
 TAIL = 2000
 
 log = logging.getLogger("dioscar.jobs")
@@ -76,6 +82,8 @@ class ContainerExecutor:
             return Ended(
                 FAILED, "ContainerError", "neither podman nor docker is here; install one, or use another executor"
             )
+        if not names_image(image_of(deployed.service.image)):
+            return Ended(FAILED, "ContainerError", "image: is no name of an image; write HOST/NAME:TAG")
         if self._cleared is not None:
             await asyncio.shield(self._cleared)
         self._used.touch()
@@ -246,6 +254,15 @@ def image_of(image: str) -> str:
     'ghcr.io/dioscar/dioscar-pulsar:0.1.0'
     """
     return image.removeprefix("docker://")
+
+
+def names_image(image: str) -> bool:
+    """Whether that is the name of an image: neither an option, nor one of the places that engines read images from.
+
+    >>> names_image("ghcr.io/dioscar/dioscar-pulsar:0.1.0"), names_image("--privileged"), names_image("dir:/etc")
+    (True, False, False)
+    """
+    return bool(REFERENCE.fullmatch(image)) and image.partition(":")[0] not in TRANSPORTS
 
 
 def _ulimits() -> Iterator[str]:

@@ -228,3 +228,19 @@ def test_a_cluster_can_have_containers_for_all(image: str, tmp_path: Path):
         for name, annotations in (("says-nothing", {}), ("says-process", {"dioscar/executor": "process"})):
             cluster.deploy(name, script='echo "$OF_IMAGE"', image=IMAGE, annotations=annotations)
             assert outcome(cluster, name)[1].strip() == "yes"
+
+
+def test_what_is_no_name_of_an_image_is_no_option_either(cluster: Cluster):
+    images = (
+        "--privileged",
+        "--volume=/:/host",
+        "dir:/etc",
+        "docker-archive:/etc/passwd",
+        "oci:x",
+        "a b",
+        "-",
+        "http://x/y",
+    )
+    for number, image in enumerate(images):
+        job, _ = contained(cluster, f"no-image-{number}", "true", image=image)
+        assert job["reason"] == "ContainerError: image: is no name of an image; write HOST/NAME:TAG"
