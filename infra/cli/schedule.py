@@ -40,7 +40,7 @@ def show(name: str | None, cluster: str | None, as_json: bool) -> None:
     if as_json:
         print_json(listed)
         return
-    columns = ("NAME", "SERVICE", "WHEN", "STATE", "NEXT", "LAST", "JOB", "NOTE")
+    columns = ("NAME", "SERVICE", "WHEN", "STATE", "NEXT", "LAST", "LAST JOB", "NOTE")
     empty = f"No schedules yet. {DIOSCAR} schedule apply brings the examples of events/schedules.yaml, all paused."
     print_table(columns, [_row(one) for one in listed], empty=empty)
 
@@ -193,7 +193,6 @@ def _ours(there: Target, method: str, path: str, body: Any = None) -> Any:
 
 def _row(found: dict[str, Any]) -> tuple[Any, ...]:
     last = "-" if found["last"] is None else f"{ago(found['last'])} ago"
-    job = f"{found['job_state']}" if found["job_state"] else ""
     return (
         found["name"],
         found["service"],
@@ -201,7 +200,7 @@ def _row(found: dict[str, Any]) -> tuple[Any, ...]:
         found["state"],
         _next(found) or "-",
         last,
-        job,
+        found["job_state"],
         found["note"],
     )
 

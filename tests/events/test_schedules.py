@@ -10,8 +10,12 @@ from events.amounts import parse_bytes, parse_duration
 from events.cron import Cron
 from events.schedule_file import read_file
 from events.schedules import Gather, ModelAge, ScheduleError, read, read_one
+from fdl import document
+from functions.pulsar import synthesise, train
+from layers.runtime import read_request
 
-SHIPPED = Path(__file__).parents[2] / "events" / "schedules.yaml"
+ROOT = Path(__file__).parents[2]
+SHIPPED = ROOT / "events" / "schedules.yaml"
 
 
 def one(**fields: Any):
@@ -46,8 +50,8 @@ def test_the_age_of_a_model():
 def test_a_time_in_a_file_stays_what_was_written(tmp_path):
     path = tmp_path / "s.yaml"
     path.write_text("schedules:\n  a: {service: s, at: 2026-12-01T08:30, timezone: Europe/Madrid}\n")
-    document, (schedule,) = read_file(path)
-    assert document["schedules"]["a"]["at"] == "2026-12-01T08:30"
+    written, (schedule,) = read_file(path)
+    assert written["schedules"]["a"]["at"] == "2026-12-01T08:30"
     assert schedule.at == datetime(2026, 12, 1, 7, 30, tzinfo=UTC).timestamp()
 
 
@@ -59,6 +63,15 @@ def test_the_shipped_file_is_read_and_starts_nothing():
         "model",
     }
     assert all(schedule.paused for schedule in schedules)
+
+
+def test_the_shipped_file_names_services_of_the_shipped_twins_and_what_they_read(tmp_path):
+    known = {service.name for path in ROOT.glob("fdl/*.yaml") for service in document.read_file(path).services}
+    requests = {"pulsar-train": train.Request, "pulsar-synthesise": synthesise.Request}
+    for schedule in read_file(SHIPPED)[1]:
+        assert schedule.service in known
+        (tmp_path / "request.json").write_bytes(schedule.body)
+        read_request(requests[schedule.service], tmp_path / "request.json")
 
 
 @pytest.mark.parametrize(

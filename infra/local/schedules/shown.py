@@ -44,12 +44,19 @@ def when(schedule: Schedule) -> str:
 
 def _arrivals(gather: Gather) -> str:
     enough = [
-        f"{gather.objects} objects" if gather.objects else "",
-        f"{gather.bytes} bytes" if gather.bytes else "",
+        f"{gather.objects} object{'s' if gather.objects > 1 else ''}" if gather.objects else "",
+        _amount(gather.bytes) if gather.bytes else "",
         f"one that is {_duration(gather.age_s)} old" if gather.age_s else "",
         f"the word {gather.word}" if gather.word else "",
     ]
     return f"{' or '.join(filter(None, enough))} in {gather.bucket}/{gather.prefix}*{gather.suffix}"
+
+
+def _amount(size: int) -> str:
+    for unit, length in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size % length == 0:
+            return f"{size // length} {unit}"
+    return f"{size} bytes"
 
 
 def _duration(seconds: int) -> str:

@@ -6,10 +6,11 @@ import sqlite3
 
 import pytest
 
-from events.schedules import ScheduleError
+from events.schedules import ScheduleError, read_one
 from infra.local.schedules import scheduler as room
 from infra.local.schedules import table
 from infra.local.schedules.scheduler import NoSuchSchedule
+from infra.local.schedules.shown import when
 from infra.local.schedules.starting import Hindered
 from tests.infra.local.schedules.conftest import World, at
 
@@ -292,3 +293,20 @@ async def test_a_failed_commit_is_no_run(nightly: World, monkeypatch: pytest.Mon
     assert nightly.jobs() == []
     await nightly.look(1)
     assert len(nightly.jobs()) == 1
+
+
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        ({"cron": "0 2 * * *"}, "0 2 * * * UTC"),
+        ({"at": "2026-12-01T08:30Z"}, "once, 2026-12-01 08:30:00 UTC"),
+        ({"gather": {"bucket": "raw", "objects": 1, "bytes": "5Gi"}}, "1 object or 5 GiB in raw/*"),
+        (
+            {"gather": {"bucket": "raw", "prefix": "in/", "suffix": ".h5", "bytes": 1001, "age": "90m", "word": "OK"}},
+            "1001 bytes or one that is 90m old or the word OK in raw/in/*.h5",
+        ),
+        ({"model": {"name": "pulsar", "older": "90s"}}, "pulsar (serving) older than 90s"),
+    ],
+)
+def test_what_a_schedule_waits_for_is_said_in_a_few_words(fields: dict[str, object], words: str):
+    assert when(read_one("a", {"service": "train", **fields})) == words
