@@ -89,10 +89,18 @@ class PodLog:
         """Read the log from its start, and keep what is new."""
         position = 0
         async for chunk in self._plugin.logs(self._pod, follow=follow):
+            if follow and chunk == b"\n" and not position and not self._taken and not await self._begins_with(chunk):
+                continue  # a sign of life in a silence, such as our own plugin gives, and no part of the log
             fresh = chunk[max(0, self._taken - position) :]
             position += len(chunk)
             if fresh:
                 self._keep(fresh)
+
+    async def _begins_with(self, start: bytes) -> bool:
+        with contextlib.suppress(PluginAway, PluginRefused):
+            async for chunk in self._plugin.logs(self._pod, follow=False):
+                return chunk.startswith(start)
+        return False
 
     def _keep(self, chunk: bytes) -> None:
         room = LARGEST - self._taken

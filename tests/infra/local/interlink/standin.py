@@ -37,6 +37,7 @@ class StandIn:
         self.deleted: list[str] = []
         self.questions: list[int] = []
         self.refuse = ""
+        self.sign_of_life = False
         self.refusal = 500
         self.hold = threading.Event()
         self.hold.set()
@@ -177,6 +178,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         sent = 0
+        if body["Opts"]["Follow"] and plugin.sign_of_life:
+            self._chunk(b"\n")
         while True:
             chunk = plugin.logs.get(uid, b"")[sent:]
             sent += len(chunk)

@@ -105,6 +105,26 @@ def test_each_byte_of_a_log_is_taken_once_whatever_breaks(tmp_path: Path, plugin
     assert path.read_bytes() == b"[an attempt before]\nfirst second third"
 
 
+@pytest.mark.parametrize(("content", "sign"), [(b"", True), (b"\n", False), (b"\nhello", False)])
+def test_a_sign_of_life_is_no_part_of_a_log(tmp_path: Path, plugin: StandIn, content: bytes, sign: bool) -> None:
+    plugin.sign_of_life = sign
+    plugin.logs[NAME.uid] = content
+    plugin.run(NAME.uid)
+
+    async def go() -> None:
+        client = Plugin(plugin.url)
+        lines = PodLog(client, NAME, tmp_path / "job.log", 0)
+        lines.follow()
+        await asyncio.sleep(0.2)
+        plugin.logs[NAME.uid] += b" there"
+        plugin.end(NAME.uid)
+        await lines.finish()
+        await client.close()
+
+    asyncio.run(go())
+    assert (tmp_path / "job.log").read_bytes() == content + b" there"
+
+
 def test_a_failure_is_not_told_in_the_words_of_an_earlier_attempt(tmp_path: Path) -> None:
     path = tmp_path / "job.log"
     earlier = b"dioscar: a b: InputError: of the first attempt\n"
