@@ -37,20 +37,22 @@ def file_of(folder: Path, container: str, ending: str) -> Path:
     return folder / f"{container}.{ending}"
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a private file so that it is there as a whole or not at all, also after a power cut."""
+def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Write a private file so that it is there as a whole or not at all; where `durable`, also after a power cut."""
     part = path.with_name(f".{path.name}.part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         with open(descriptor, "wb") as stream:  # noqa: PTH123 - it has a mode of its own
             stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
         part.replace(path)
     except OSError:
         part.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -187,7 +187,7 @@ class Lifecycle:
             record.begin_run(time.time())
         fresh = self._pods.get(record.uid) is None
         try:
-            await self._save(record)
+            await self._save(record, durable=bool(record.script))  # else it is so before the job is submitted
             if not record.script:
                 submission = await asyncio.to_thread(self._write, request, self._pods.folder(record), self._settings)
                 record.script, record.comment = str(submission.script), submission.comment
@@ -408,9 +408,9 @@ class Lifecycle:
     def _lock(self, uid: str) -> asyncio.Lock:
         return self._locks.setdefault(uid, asyncio.Lock())
 
-    async def _save(self, record: Record) -> None:
+    async def _save(self, record: Record, *, durable: bool = True) -> None:
         try:
-            await self._pods.save(record)
+            await self._pods.save(record, durable=durable)
         except OSError as error:
             raise Unavailable(f"{self._pods.folder(record)}: cannot be written: {error.strerror or error}") from None
 

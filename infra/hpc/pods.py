@@ -193,13 +193,13 @@ class Pods:
         """The pod's job, as it was written out."""
         return Submission(record.uid, record.comment, Path(record.script), self.folder(record), tuple(record.flags))
 
-    async def save(self, record: Record) -> None:
-        """Keep a pod as it is now; durable on return. Raises OSError."""
+    async def save(self, record: Record, *, durable: bool = True) -> None:
+        """Keep a pod as it is now; where `durable`, also over a power cut. Raises OSError."""
         content = json.dumps(asdict(record), separators=(",", ":")).encode()
         self._keep(record)
         folder = self.folder(record)
         async with self._writes.setdefault(record.uid, asyncio.Lock()):
-            await asyncio.to_thread(_write, folder, content)
+            await asyncio.to_thread(_write, folder, content, durable)
 
     async def forget(self, record: Record) -> None:
         """Remove a pod and its folder."""
@@ -230,11 +230,11 @@ def log_sizes(folder: Path, containers: list[str]) -> dict[str, int]:
     return sizes
 
 
-def _write(folder: Path, content: bytes) -> None:
+def _write(folder: Path, content: bytes, durable: bool) -> None:
     if not folder.is_dir():
         folder.mkdir(mode=0o700)
         sync_folder(folder.parent)
-    write_whole(folder / RECORD, content)
+    write_whole(folder / RECORD, content, durable=durable)
 
 
 def _strip(folder: Path, containers: list[str]) -> None:

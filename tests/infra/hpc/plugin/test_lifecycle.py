@@ -163,7 +163,7 @@ def test_a_root_that_cannot_be_written_is_no_traceback(plugin: Client) -> None:
 
 
 def test_a_full_disk_is_no_traceback(plugin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(folder: Path, content: bytes) -> None:
+    def full(folder: Path, content: bytes, durable: bool) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(folder))
 
     with monkeypatch.context() as patch:
@@ -175,7 +175,7 @@ def test_a_full_disk_is_no_traceback(plugin: Client, monkeypatch: pytest.MonkeyP
 
 
 def test_a_full_disk_keeps_no_job_alive(plugin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(folder: Path, content: bytes) -> None:
+    def full(folder: Path, content: bytes, durable: bool) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(folder))
 
     pod = created(plugin)
