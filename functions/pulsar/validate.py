@@ -5,6 +5,7 @@ frames. Candidate and serving model are compared on the same frames by the gate 
 that fails is no error: the report says why, and no promotion is written.
 """
 
+import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -49,6 +50,8 @@ class Settings:
 def run(source: Path, destination: Path, settings: Settings, job: Job) -> None:
     """Write the report and, where the candidate passes, its promotion; raises InputError for what is no candidate."""
     request = read_request(Request, source)
+    if importlib.util.find_spec("scipy") is None:
+        raise InputError(f"{source.name}: validation needs scipy, which is not here; run ./dioscar install train")
     seed = job.seed if request.seed is None else request.seed
     files = _files(source.name, request, job.inputs)
     candidate = read_candidate(source.name, job.inputs, settings.threads)
