@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 from infra.hpc.app import Plugin
 from infra.hpc.batch import BatchJob, BatchRefused, BatchState, BatchUnavailable, Resources, Submission
 from infra.hpc.folder import file_of, pod_folder
+from infra.hpc.lifecycle import Writer
 from infra.hpc.pods import Pods
 from infra.hpc.protocol import CreateRequest, PodRefused
 from infra.hpc.settings import Settings
@@ -259,14 +260,14 @@ def _host() -> _Host:
 
 
 @contextmanager
-def serving(folder: Path, **given: Any) -> Iterator[Client]:
+def serving(folder: Path, writer: Writer | None = None, **given: Any) -> Iterator[Client]:
     """A plugin in this process."""
     batch = FolderBatch(folder / "batch")
     chosen = settings(folder / "root", **given)
     pods = Pods(chosen.root)
     pods.open()
     host, before = _host(), _host().app
-    app = Plugin(chosen, pods, batch, write).app()
+    app = Plugin(chosen, pods, batch, writer or write).app()
     lifespan = app.router.lifespan_context(app)
     host.do(lifespan.__aenter__())
     host.app = app
