@@ -86,10 +86,12 @@ def _state(status: Mapping[str, Any]) -> PodState:
     if isinstance(running := state.get("running"), dict):
         return PodState(Phase.RUNNING, container=name, started=_seconds(running.get("startedAt")))
     if isinstance(waiting := state.get("waiting"), dict):
-        words = [str(waiting.get(part) or "") for part in ("reason", "message")]
-        if words[0] == NOT_CREATED:
+        reason, message = (str(waiting.get(part) or "") for part in ("reason", "message"))
+        if reason == NOT_CREATED:
             return UNKNOWN
-        return PodState(Phase.WAITING, ": ".join(word for word in words if word), container=name)
+        if reason.lower() in message.lower():  # said twice
+            reason = ""
+        return PodState(Phase.WAITING, ": ".join(filter(None, (reason, message))), container=name)
     return UNKNOWN
 
 

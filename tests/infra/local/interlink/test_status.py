@@ -36,6 +36,12 @@ def test_waiting_says_why() -> None:
     assert (found.phase, found.reason) == (Phase.WAITING, "Resources: needs 64 cores")
 
 
+def test_a_reason_is_not_said_twice() -> None:
+    found = read(one('{"waiting": {"reason": "Resources", "message": "job 17 waits in the queue: Resources"}}'))
+    assert found.reason == "job 17 waits in the queue: Resources"
+    assert read(one('{"waiting": {"reason": "Priority"}}')).reason == "Priority"
+
+
 def test_running_says_since_when() -> None:
     found = read(one('{"running": {"startedAt": "2026-11-22T03:42:37Z"}}'))
     assert (found.phase, found.started) == (Phase.RUNNING, 1795318957.0)
