@@ -9,7 +9,7 @@ import json
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -59,6 +59,8 @@ class Scheduler:
         self._told: dict[str, str] = {}
         self._asked: dict[str, float] = {}
         self._looking = asyncio.Lock()
+        self._away: dict[str, asyncio.Future[None]] = {}
+        self._one_look: dict[str, asyncio.Lock] = {}
 
     def start(self) -> None:
         """Run what is due from now on, and what was missed."""
@@ -66,10 +68,10 @@ class Scheduler:
 
     async def stop(self) -> None:
         """Start nothing more; the next start takes it up."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        tasks = [*([self._task] if self._task else []), *self._away.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def all(self) -> list[Entry]:
         """Every schedule, by name."""
@@ -140,7 +142,7 @@ class Scheduler:
         """Run a schedule now, whatever it waits for; the jobs' ids. Raises NoSuchSchedule, Hindered, StoreError."""
         async with self._looking:
             entry = self.get(name)
-            if entry.schedule.cron is not None or entry.schedule.at is not None:
+            if _is_by_clock(entry):
                 return [await self._database.write(lambda connection: self._run_now(connection, name))]
             made = await self._look_around(entry, self._clock(), everything=True)
         if not made:
@@ -174,33 +176,53 @@ class Scheduler:
             entries = [await self._mend(entry, now) for entry in entries]
         self._before = now
         for entry in entries:
-            try:
-                await self._look_at(entry, now)
-                self._told.pop(entry.name, None)
-            except (Hindered, StoreError, ObjectError) as hindered:
-                await self._note(entry, str(hindered))
+            await self._guarded(entry, self._look_at(entry, now))
         return min((self._patience(entry) for entry in self.all() if not entry.paused), default=float("inf"))
 
+    async def _guarded(self, entry: Entry, looking: Coroutine[Any, Any, object]) -> None:
+        """Look at one schedule; what is wrong with it keeps no other from running. Raises DatabaseError."""
+        try:
+            await looking
+            self._told.pop(entry.name, None)
+        except (Hindered, StoreError, ObjectError) as hindered:
+            await self._note(entry, str(hindered))
+        except DatabaseError:
+            raise
+        except Exception as error:  # a defect of ours
+            self._tell(entry.name, f"the cluster failed: {type(error).__name__}: {error}")
+
     async def _look_at(self, entry: Entry, now: float) -> None:
-        by_clock = entry.schedule.cron is not None or entry.schedule.at is not None
-        if by_clock:
+        if _is_by_clock(entry):
             if entry.due is not None and entry.due <= now:
                 await self._database.write(lambda connection: self._on_time(connection, entry, now))
-        elif await self._look_around(entry, now):
-            log.info("schedule %s started %s", entry.name, entry.schedule.service)
+        elif self._link is None:
+            await self._look_around(entry, now)
+        elif entry.name not in self._away and self._is_time(entry, now, FAR_POLL_S):
+            # on its own: the clock waits for no store
+            task = asyncio.ensure_future(self._guarded(entry, self._look_around(entry, now)))
+            self._away[entry.name] = task
+            task.add_done_callback(lambda done: self._back(entry.name, done))
+
+    def _back(self, name: str, task: "asyncio.Future[None]") -> None:
+        del self._away[name]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._tell(name, str(error))
 
     async def _look_around(self, entry: Entry, now: float, *, everything: bool = False) -> list[str]:
         gather, model = entry.schedule.gather, entry.schedule.model
+        made: list[str] = []
         if self._link is not None:
-            if not everything and not self._is_time(entry, now, FAR_POLL_S):
-                return []
-            return await elsewhere.look(self._database, self._engine, self._link, entry, now, everything=everything)
-        if gather is not None:
-            return await self._gathering.look(entry, gather, now, everything=everything)
-        is_due = everything or (entry.due is not None and entry.due <= now)
-        if model is not None and (is_due or self._is_time(entry, now, AGE_POLL_S)):
-            return await renew(self._database, self._engine, entry, model, now, everything=everything)
-        return []
+            async with self._one_look.setdefault(entry.name, asyncio.Lock()):
+                made = await elsewhere.look(self._database, self._engine, self._link, entry, now, everything=everything)
+        elif gather is not None:
+            made = await self._gathering.look(entry, gather, now, everything=everything)
+        elif model is not None:
+            is_due = everything or (entry.due is not None and entry.due <= now)
+            if is_due or self._is_time(entry, now, AGE_POLL_S):
+                made = await renew(self._database, self._engine, entry, model, now, everything=everything)
+        if made:
+            log.info("schedule %s started %s", entry.name, entry.schedule.service)
+        return made
 
     def _is_time(self, entry: Entry, now: float, period_s: float) -> bool:
         """Whether something that costs more than a look at a row was last done a while ago."""
@@ -294,6 +316,10 @@ class Scheduler:
     def _wake(self) -> None:
         self._asked.clear()
         self._changed.set()
+
+
+def _is_by_clock(entry: Entry) -> bool:
+    return entry.schedule.cron is not None or entry.schedule.at is not None
 
 
 def _watched(schedule: Schedule) -> tuple[object, ...]:

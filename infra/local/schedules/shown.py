@@ -12,7 +12,7 @@ from infra.local.schedules.table import Entry
 
 def shown(connection: sqlite3.Connection, entry: Entry, progress: dict[str, Any] | None) -> dict[str, Any]:
     """Everything about a schedule; times in Unix seconds."""
-    job, state = table.last_job(connection, entry) if entry.job or entry.request else ("", "")
+    job, state = table.last_job(connection, entry)
     return {
         "name": entry.name,
         "service": entry.schedule.service,
@@ -38,8 +38,7 @@ def when(schedule: Schedule) -> str:
         return f"once, {datetime.fromtimestamp(schedule.at, UTC):%Y-%m-%d %H:%M:%S} UTC"
     if schedule.model is not None:
         return f"{schedule.model.name} ({schedule.model.alias}) older than {_duration(schedule.model.older_s)}"
-    assert schedule.gather is not None
-    return _arrivals(schedule.gather)
+    return _arrivals(schedule.gather) if schedule.gather is not None else "cannot be read"
 
 
 def _arrivals(gather: Gather) -> str:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from events.gather import Arrived
-from events.schedules import Schedule, read_one
+from events.schedules import Schedule, ScheduleError, read_one
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS schedules (
@@ -100,9 +100,10 @@ def delete(connection: sqlite3.Connection, name: str) -> bool:
 
 def last_job(connection: sqlite3.Connection, entry: Entry) -> tuple[str, str]:
     """The id and the state of the job that the schedule made last; both empty where there is none any more."""
+    row = None
     if entry.job:
         row = connection.execute("SELECT id, state FROM jobs WHERE id = ?", (entry.job,)).fetchone()
-    else:
+    elif entry.request:
         row = connection.execute(
             "SELECT id, state FROM jobs INDEXED BY jobs_of_key WHERE key = ? AND service = ? ORDER BY seq DESC LIMIT 1",
             (entry.request, entry.schedule.service),
@@ -176,8 +177,13 @@ def forget(connection: sqlite3.Connection, name: str, objects: Iterable[Arrived]
 
 def _entry(row: sqlite3.Row) -> Entry:
     values = dict(row)
-    name = values.pop("name")
-    return Entry(**{**values, "schedule": _schedule(name, values["document"]), "paused": bool(values["paused"])})
+    name, document = values.pop("name"), values["document"]
+    try:
+        schedule = _schedule(name, document)
+    except ScheduleError as error:  # a time zone that is no longer known, or a document of another version
+        schedule = Schedule(name, str(json.loads(document).get("service")))
+        values |= {"paused": 1, "note": f"cannot be read: {error}"}
+    return Entry(**{**values, "schedule": schedule, "paused": bool(values["paused"])})
 
 
 @lru_cache(maxsize=MOST)

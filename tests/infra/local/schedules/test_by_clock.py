@@ -11,7 +11,7 @@ from infra.local.schedules import scheduler as room
 from infra.local.schedules import table
 from infra.local.schedules.scheduler import NoSuchSchedule
 from infra.local.schedules.shown import when
-from infra.local.schedules.starting import Hindered
+from infra.local.schedules.starting import Hindered, by_call
 from tests.infra.local.schedules.conftest import World, at
 
 pytestmark = pytest.mark.anyio
@@ -89,6 +89,14 @@ async def test_an_overlap_is_skipped_where_what_is_missed_is(nightly: World):
     await nightly.look(1)
     assert len(nightly.jobs()) == 1
     assert "is still Pending" in nightly.shown()["note"]
+
+
+async def test_others_jobs_of_the_service_are_no_overlap(nightly: World):
+    await nightly.apply("b", **NIGHTLY)
+    await nightly.scheduler.run("b")
+    await nightly.look("2026-06-02T02:30")
+    assert nightly.shown("a")["last"] == at("2026-06-02T02:30")
+    assert nightly.shown("b")["last"] is None
 
 
 @pytest.mark.parametrize("state", ["Running", "Retrying"])
@@ -288,11 +296,47 @@ async def test_a_failed_commit_is_no_run(nightly: World, monkeypatch: pytest.Mon
 
     with monkeypatch.context() as broken:
         broken.setattr(table, "change", break_down)
-        with pytest.raises(sqlite3.OperationalError):
-            await nightly.look("2026-06-02T02:30")
+        await nightly.look("2026-06-02T02:30")
     assert nightly.jobs() == []
     await nightly.look(1)
     assert len(nightly.jobs()) == 1
+
+
+async def test_what_is_wrong_with_one_keeps_no_other_from_running(nightly: World, caplog: pytest.LogCaptureFixture):
+    await nightly.apply("b", **NIGHTLY)
+    real = by_call
+
+    def fail(connection, engine, entry):
+        if entry.name == "a":
+            raise ZeroDivisionError("a defect")
+        return real(connection, engine, entry)
+
+    with pytest.MonkeyPatch.context() as broken:
+        broken.setattr(room, "by_call", fail)
+        for _ in range(2):
+            await nightly.look("2026-06-02T02:30")
+    assert len(nightly.jobs()) == 1
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "schedule a waits: the cluster failed: ZeroDivisionError: a defect"
+    ]
+    await nightly.look(1)
+    assert len(nightly.jobs()) == 2
+
+
+async def test_a_document_that_is_no_longer_understood_is_shown_and_keeps_no_other_from_running(nightly: World):
+    await nightly.apply("b", **NIGHTLY)
+    document = json.dumps({"service": "train", "cron": "30 2 * * *", "timezone": "Europe/Atlantis"})
+    await nightly.database.write(lambda connection: table.change(connection, "b", document=document))
+    nightly.restart()
+    await nightly.look("2026-06-02T02:30")
+    assert len(nightly.jobs()) == 1
+    shown = nightly.shown("b")
+    assert (shown["state"], shown["when"]) == ("paused", "cannot be read")
+    assert "timezone: 'Europe/Atlantis' is no time zone" in shown["note"]
+    with pytest.raises(Hindered):
+        await nightly.scheduler.run("b")
+    await nightly.apply("b", **NIGHTLY)
+    assert nightly.shown("b")["state"] == "active"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,11 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return data
 
 
+def quick(steps: Iterable[str], *named: str) -> list[Any]:
+    """The steps of a table; but for those that are named, they take their time with the slow tests."""
+    return [step if step in named else pytest.param(step, marks=pytest.mark.slow) for step in steps]
+
+
 CALLS = {
     "the job is queued": "infra.local.schedules.starting:jobs.add:after",
     "it is noted": "infra.local.schedules.table:change:after",
@@ -130,7 +136,7 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("step", CALLS)
+@pytest.mark.parametrize("step", quick(CALLS, "before the commit", "committed"))
 def test_a_due_time_runs_once_whenever_the_cluster_dies(template: Path, tmp_path: Path, step: str):
     with broken(tmp_path / "data", step=CALLS[step], template=template, FAULT_SET=QUICK) as cluster:
         cluster.arm()
@@ -155,7 +161,7 @@ REQUESTS = {
 }
 
 
-@pytest.mark.parametrize("step", REQUESTS)
+@pytest.mark.parametrize("step", quick(REQUESTS, "what has arrived is noted", "the request is stored", "committed"))
 def test_what_arrives_is_gathered_once_whenever_the_cluster_dies(template: Path, tmp_path: Path, step: str):
     with broken(tmp_path / "data", step=REQUESTS[step], template=template, FAULT_SET=QUICK) as cluster:
         say(cluster, "gathered", "resume")
