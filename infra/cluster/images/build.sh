@@ -1,8 +1,9 @@
 #!/bin/sh
 # Builds the images that the FDL files name, by podman: a base of Debian's packages, the runtime on it, a twin on that.
 #
-#   build.sh [pulsar ...]      the twins to build; all that have an image here, without
+#   build.sh [--train] [pulsar ...]      the twins to build; all that have an image here, without
 #
+# --train builds dioscar-TWIN-train, too: the twin with what training and validation need (the extra `train`, torch in it; gigabytes).
 # REGISTRY (ghcr.io/dioscar), TAG (the version in pyproject.toml), BASE (an image with Python 3.11 in place of the one that is made
 # here). Packages come from where PIP_INDEX_URL says, else from pip's own default; the CA bundle of this machine is lent for that.
 set -eu
@@ -14,6 +15,11 @@ version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$house/pyproject.toml")
 tag=${TAG:-$version}
 made=localhost/dioscar-base:bookworm
 base=${BASE:-$made}
+train=
+if [ "${1-}" = --train ]; then
+    train=yes
+    shift
+fi
 [ $# -gt 0 ] || set -- pulsar
 
 fail() {
@@ -77,10 +83,19 @@ printf 'Metadata-Version: 2.1\nName: dioscar\nVersion: %s\n' "$version" \
 cp "$here/runtime.txt" "$work/context/requirements.txt"
 build "$runtime" Containerfile.runtime "$base"
 
+requirements() { # of an extra in pyproject.toml, one a line
+    sed -n "s/^$1 = \[\(.*\)\]\$/\1/p" "$house/pyproject.toml" | tr -d '" ' | tr ',' '\n'
+}
+
 for twin in "$@"; do
     rm -rf "$work/context"
     copy "functions/$twin" "$work/context/packages"
-    sed -n "s/^$twin = \[\(.*\)\]\$/\1/p" "$house/pyproject.toml" | tr -d '" ' | tr ',' '\n' >"$work/context/requirements.txt"
+    requirements "$twin" >"$work/context/requirements.txt"
     build "$registry/dioscar-$twin:$tag" Containerfile.twin "$runtime"
     printf '%s\n' "$registry/dioscar-$twin:$tag"
+    if [ -n "$train" ]; then
+        requirements train >"$work/context/requirements.txt"
+        build "$registry/dioscar-$twin-train:$tag" Containerfile.twin "$registry/dioscar-$twin:$tag"
+        printf '%s\n' "$registry/dioscar-$twin-train:$tag"
+    fi
 done
