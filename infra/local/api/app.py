@@ -105,7 +105,7 @@ def make_app(
             system("POST", "/dioscar/v1/jobs/{job}/replay", replay.job),
             administration("POST", "/dioscar/v1/replay", replay.many),
             administration("POST", "/dioscar/v1/backup", own.backup),
-            *ScheduleRoutes(scheduler, engine.database, engine.services).routes(doors),
+            *ScheduleRoutes(scheduler, engine).routes(doors),
         ],
         exception_handlers={
             **dict.fromkeys((DatabaseError, StoreError, ObjectError, Exception), _failed),

@@ -1,7 +1,7 @@
 """`/dioscar/v1/schedules`: what runs by itself, for the administrator."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from starlette.requests import Request
@@ -11,12 +11,12 @@ from starlette.routing import Route
 from events.schedules import ScheduleError
 from infra.local.api.authentication import Doors, Handler
 from infra.local.api.replies import empty, json_reply
-from infra.local.database import Database
+from infra.local.engine import Engine
 from infra.local.objects import StoreError
 from infra.local.schedules.scheduler import NoSuchSchedule, Scheduler
 from infra.local.schedules.shown import shown
 from infra.local.schedules.starting import Hindered
-from infra.local.services import Services
+from infra.local.schedules.table import Entry
 
 ROOT = "/dioscar/v1/schedules"
 
@@ -24,10 +24,9 @@ ROOT = "/dioscar/v1/schedules"
 class ScheduleRoutes:
     """Schedules over a scheduler."""
 
-    def __init__(self, scheduler: Scheduler, database: Database, services: Services) -> None:
+    def __init__(self, scheduler: Scheduler, engine: Engine) -> None:
         self._scheduler = scheduler
-        self._database = database
-        self._services = services
+        self._engine = engine
 
     def routes(self, doors: Doors) -> list[Route]:
         """All of them, each for the administrator."""
@@ -60,13 +59,11 @@ class ScheduleRoutes:
         except (ValueError, RecursionError):
             raise ScheduleError('the body must be JSON: {"schedules": {NAME: {...}}}') from None
         done = await self._scheduler.apply(document)
-        warnings = []
-        for entry in (self._scheduler.get(name) for name in done):
-            service = entry.schedule.service
-            if self._services.get(service) is None:
-                warnings.append(f"{entry.name}: there is no service {service} yet; it runs from when that is deployed")
-            if done[entry.name] != "unchanged" and entry.schedule.at is not None and entry.due is None:
-                warnings.append(f"{entry.name}: does not run: {entry.note or 'it has run'}")
+        warnings = [
+            f"{entry.name}: {warning}"
+            for entry in (self._scheduler.get(name) for name in done)
+            for warning in self._warnings(entry, done[entry.name])
+        ]
         return json_reply({"applied": done, "warnings": warnings})
 
     async def delete(self, request: Request) -> Response:
@@ -85,9 +82,22 @@ class ScheduleRoutes:
 
         return handler
 
+    def _warnings(self, entry: Entry, done: str) -> Iterator[str]:
+        """What keeps a schedule that was just applied from running, as things are."""
+        schedule = entry.schedule
+        deployed = self._engine.services.get(schedule.service)
+        if deployed is None:
+            yield f"there is no service {schedule.service} yet; it runs from when that is deployed"
+        elif schedule.gather is not None or schedule.model is not None:
+            bucket, folder = schedule.inbox
+            if deployed not in self._engine.listening(self._engine.database.read, bucket, f"{folder}/a.json"):
+                yield f"{schedule.service} does not listen to {bucket}/{folder}; name its input as mailbox"
+        if done != "unchanged" and schedule.at is not None and entry.due is None:
+            yield f"does not run: {entry.note or 'it has run'}"
+
     def _shown(self, name: str) -> dict[str, Any]:
         entry = self._scheduler.get(name)
-        return shown(self._database.read, entry, self._scheduler.progress(entry))
+        return shown(self._engine.database.read, entry, self._scheduler.progress(entry))
 
 
 def _answered(handler: Handler) -> Handler:

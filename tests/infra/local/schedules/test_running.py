@@ -68,6 +68,14 @@ def test_bytes_that_arrive_do_too_and_a_person_may_say_that_it_is_enough(cluster
     cluster.ended("bytes", 2)
 
 
+def test_a_mailbox_that_the_service_has_not_is_told_at_once(cluster: Cluster):
+    cluster.deploy("deaf", script="true")
+    fields = {"service": "deaf", "model": {"name": "pulsar", "older": "1d"}}
+    assert apply(cluster, deaf=fields)["warnings"] == []
+    reply = apply(cluster, deaf={**fields, "mailbox": "deaf/inbox"})
+    assert reply["warnings"] == ["deaf: deaf does not listen to deaf/inbox; name its input as mailbox"]
+
+
 def test_the_api_shows_pauses_resumes_and_forgets(cluster: Cluster):
     reply = apply(cluster, far={"service": "no-such", "cron": "0 2 * * *", "timezone": "Europe/Madrid"})
     warning = "far: there is no service no-such yet; it runs from when that is deployed"
