@@ -24,7 +24,7 @@ MODULE = "infra.hpc"
 STARTS_S = 60.0
 LONGEST_SOCKET = 100
 """Bytes: the kernel takes 107 of a socket's path."""
-PASSED = ("PATH", "LANG", "LC_ALL", "TZ", "HOME", "TMPDIR", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+PASSED = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TZ", "HOME", "TMPDIR", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 SETTINGS = "DIOSCAR_HPC_"
 
 log = logging.getLogger("dioscar.interlink")

@@ -163,3 +163,13 @@ def test_a_job_outlives_cluster_and_plugin_both_killed(
     log = cluster.job_log(job)
     assert [log.count(word) for word in ("started", "over")] == [1, 1], log
     assert cluster.read("waits", "out/a") == b"hello"
+
+
+@pytest.mark.slow
+def test_fifty_jobs_at_once_are_fifty_batch_jobs(cluster: Cluster, slurm_lab: Lab) -> None:
+    deploy(cluster, "many", COPY, flags="--time=5 --mem=50", cpu="0.5", memory="50Mi")
+    for number in range(50):
+        cluster.put("many", f"in/{number}", b"x")
+    jobs = cluster.ended("many", 50, 600.0)
+    assert {(job["state"], job["attempt"]) for job in jobs} == {("Succeeded", 1)}, [job["reason"] for job in jobs]
+    assert len(cluster.objects("many", "out/")) == 50
