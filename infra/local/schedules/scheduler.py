@@ -11,6 +11,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from events.schedules import Schedule, ScheduleError, read
@@ -286,7 +287,7 @@ class Scheduler:
         due = timing.mended(entry.schedule, entry.due, entry.last, now)
         if due != entry.due:
             await self._database.write(lambda connection: table.change(connection, entry.name, due=due))
-        return self.get(entry.name)
+        return replace(entry, due=due)
 
     async def _note(self, entry: Entry, reason: str) -> None:
         self._tell(entry.name, reason)
