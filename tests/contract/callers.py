@@ -284,10 +284,11 @@ class Supervised:
 class Embedded:
     """The embedded cluster, with one of its executors."""
 
-    def __init__(self, cluster: Cluster, executor: str, image: str = "ghcr.io/dioscar/test") -> None:
+    def __init__(self, cluster: Cluster, executor: str, image: str = "ghcr.io/dioscar/test", node: str = "") -> None:
         self._cluster = cluster
         self._executor = executor
         self._image = image
+        self._node = node
 
     def run(self, order: Order) -> Ran:
         self._deploy(order)
@@ -342,7 +343,32 @@ class Embedded:
             variables={"DIOSCAR_FUNCTION": order.function, **order.settings},
             annotations={"dioscar/executor": self._executor, "dioscar/retries": "0"},
             image=self._image,
+            interlink_node_name=self._node,
         )
+
+
+class OnNode(Embedded):
+    """The embedded cluster, with its jobs on the interLink node that is this machine."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__(cluster, "process", node="hpc")
+
+    def run_and_stop(self, order: Order, when: Callable[[], object]) -> Ran:
+        """The node's plugin runs it again by itself: what it shows is the log."""
+        self._deploy(order)
+        self._cluster.put(order.service, order.key, order.data)
+        eventually(lambda: self._steps(order) > 3, what="the third step")
+        signal_function(order.service, signal.SIGTERM)
+        job = self._cluster.ended(order.service)[0]
+        log = self._cluster.job_log(job)
+        return Ran(75 if "Checkpointed" in log else 0, {}, {}, log)
+
+    def _steps(self, order: Order) -> float:
+        """By its checkpoint: there is no file of progress in a pod, and its log has a line of it in ten seconds."""
+        with contextlib.suppress(OSError, ValueError, StopIteration):
+            kept = self._cluster.data / "interlink" / "checkpoints" / order.service
+            return float(json.loads(next(kept.rglob("state.json")).read_text())["done"])
+        return 0.0
 
 
 class Elsewhere(Embedded):

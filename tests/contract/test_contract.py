@@ -11,7 +11,17 @@ import pytest
 
 from fdl.document import read_file
 from tests.cluster import ROOT, TWIN, Cluster
-from tests.contract.callers import Caller, Direct, Elsewhere, Embedded, Order, Supervised, Worker, step_reached
+from tests.contract.callers import (
+    Caller,
+    Direct,
+    Elsewhere,
+    Embedded,
+    OnNode,
+    Order,
+    Supervised,
+    Worker,
+    step_reached,
+)
 from tests.infra.local.external.linked import linked
 from tests.infra.local.isolation.walls import has_bubblewrap, walled
 
@@ -25,6 +35,7 @@ CALLERS = [
     "embedded-warm",
     pytest.param("embedded-elsewhere", marks=pytest.mark.slow),
     pytest.param("embedded-container", marks=pytest.mark.slow),
+    pytest.param("embedded-interlink", marks=pytest.mark.slow),
     pytest.param("sandboxed-process", marks=pytest.mark.slow),
     pytest.param("sandboxed-warm", marks=pytest.mark.slow),
 ]
@@ -86,6 +97,8 @@ def caller(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Caller:
     if name.startswith("sandboxed-"):
         return Embedded(request.getfixturevalue("sandboxed"), name.removeprefix("sandboxed-"))
     cluster: Cluster = request.getfixturevalue("cluster")
+    if name == "embedded-interlink":
+        return OnNode(cluster)
     if name == "embedded-container":
         return Embedded(cluster, "container", request.getfixturevalue("image"))
     if name.endswith("supervisor"):
