@@ -35,7 +35,7 @@ def attached(name: str, path: str = "/mnt/data") -> dict[str, Any]:
 
 
 @bubblewrapped
-@pytest.mark.parametrize("path", ["/data", "/mnt/deep/er", "/tmp/below", "/home/user/x"])
+@pytest.mark.parametrize("path", ["/data", "/mnt/deep/er", "/tmp/below", "/srv/some/where"])
 def test_a_sandboxed_run_has_its_volume_at_its_path(cluster: Cluster, path: str):
     name = f"sandboxed{path.replace('/', '-')}"
     folder = volume(cluster, name)
