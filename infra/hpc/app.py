@@ -1,5 +1,6 @@
 """The four routes of the interLink protocol. Only 200 is a success to interLink; an error is one sentence of text."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -84,6 +85,8 @@ class Plugin:
             return PlainTextResponse(str(error), 409)
         except Unavailable as error:
             return PlainTextResponse(str(error), 503)
+        except asyncio.CancelledError:
+            return PlainTextResponse("the plugin stops; whether the pod has a job is found out at its next start", 503)
         return JSONResponse(CreateReply(pod_uid=made.uid, pod_jid=made.job).wire())
 
     async def _delete(self, request: Request) -> Response:
