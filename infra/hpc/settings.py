@@ -78,7 +78,7 @@ class Settings(BaseModel):
     runtime_options: tuple[str, ...] = ()
     """Options for each start of a container, e.g. `--nv`."""
     image_prefix: str = ""
-    """Put before an image that is no path and names no transport, e.g. `docker://`."""
+    """Put before an image that is no path and names no transport; `docker://` where it is empty."""
     images: Annotated[dict[str, dict[str, str]], BeforeValidator(_pattern_map)] = Field(default_factory=dict)
     """For the plain-process runtime: `{image pattern: {container path: host path}}`, what an image would have held."""
     shared: bool = True
@@ -100,7 +100,7 @@ class Settings(BaseModel):
     memory: str = "2Gi"
     """Memory of a job whose pod sets no limit, a Kubernetes quantity."""
     accelerator: str = "nvidia.com/gpu"
-    """The Kubernetes resource that the site's GPUs are, in limits of pods and in what the node offers."""
+    """The Kubernetes resource as which the node offers the site's GPUs."""
     grace: int = Field(default=60, ge=1, le=3600)
     """Between SIGTERM and SIGKILL: how long before the time limit a job is told to stop."""
     requeue: int = Field(default=100, ge=0)
