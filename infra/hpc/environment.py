@@ -24,6 +24,18 @@ HEAR = "trap 'case $? in 0) ;; *) exit $? ;; esac' TERM"
 SHELLS = ("sh", "bash", "dash", "ash", "ksh", "zsh")
 
 
+HANDED_ON = re.compile(
+    r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|XDG_RUNTIME_DIR|LD_LIBRARY_PATH|CUDA_VISIBLE_DEVICES|"
+    r"(OMP|MKL|OPENBLAS)_\w+|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|(https?|no|all)_proxy|(HTTPS?|NO|ALL)_PROXY"
+)
+"""The variables of the plugin that a job may see: what a login on this machine would set."""
+
+
+def handed_on(environ: Mapping[str, str]) -> dict[str, str]:
+    """Of the plugin's environment, what its jobs see."""
+    return {name: value for name, value in environ.items() if HANDED_ON.fullmatch(name)}
+
+
 class Environment:
     """The variables of one container. Raises PodRefused for what cannot be handed on."""
 
@@ -89,8 +101,8 @@ class Environment:
             return [*command[:2], f"{HEAR}\n{first}{command[2]}", *command[3:]]
         for name, value in self.large.items():
             raise PodRefused(
-                f"{self._where}: env {name}: has {len(value.encode())} bytes, and Linux hands a process at most 128 KiB "
-                "in one variable; put it into a ConfigMap, or write the command as sh -c"
+                f"{self._where}: env {name}: has {len(value.encode())} bytes, and Linux hands a process at most "
+                "128 KiB in one variable; put it into a ConfigMap, or write the command as sh -c"
             )
         return list(command)
 

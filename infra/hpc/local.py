@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 from infra.hpc import runner
 from infra.hpc.batch import BatchJob, BatchRefused, BatchState, BatchUnavailable, Resources, Submission
+from infra.hpc.environment import handed_on
 from infra.hpc.flags import seconds_of
 from infra.hpc.folder import OUTPUT
 
@@ -35,11 +36,6 @@ LOOK_S = 0.1
 """How often is looked for a free core while a job waits for one."""
 GRACE_S = 60
 MOST_JOBS = 10_000
-HANDED_ON = re.compile(
-    r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|XDG_RUNTIME_DIR|LD_LIBRARY_PATH|CUDA_VISIBLE_DEVICES|"
-    r"(OMP|MKL|OPENBLAS)_\w+|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|(https?|no|all)_proxy|(HTTPS?|NO|ALL)_PROXY"
-)
-"""The variables of the plugin that a job sees: what a login on this machine would set."""
 
 
 @dataclass
@@ -183,7 +179,7 @@ class Local:
                 started = subprocess.run(
                     [sys.executable, "-I", "-S", runner.__file__, str(job.folder)],
                     cwd="/",
-                    env={name: value for name, value in os.environ.items() if HANDED_ON.fullmatch(name)},
+                    env=handed_on(os.environ),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

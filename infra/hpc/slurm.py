@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from infra.hpc.batch import BatchJob, BatchRefused, BatchState, BatchUnavailable, Resources, Submission
+from infra.hpc.environment import handed_on
 from infra.hpc.folder import OUTPUT
 from infra.hpc.states import state_of
 
@@ -57,17 +58,23 @@ class Slurm:
         self._environ = {name: value for name, value in environ.items() if not OWN_VARIABLES.fullmatch(name)}
         if "SLURM_CONF" in environ:
             self._environ["SLURM_CONF"] = environ["SLURM_CONF"]
-        self._environ |= {"LC_ALL": "C", "SLURM_TIME_FORMAT": "%s"}
+        self._for_jobs = handed_on(self._environ)
+        self._for_jobs |= {name: environ[name] for name in ("SLURM_CONF",) if name in environ}
+        self._environ["SLURM_TIME_FORMAT"] = "%s"
         self._timeout_s = timeout_s
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="slurm")
         self._most_jobs: int | None = None
 
     async def submit(self, submission: Submission) -> str:
-        """See `Batch`. The script's environment is that of a login on the node, and nothing of the plugin's."""
+        """See `Batch`. Of the plugin's environment, the script sees what a login would set, and no more.
+
+        `--export=NONE` would do it too, but then Slurm logs in on the node for each job, which takes a good half
+        second. A site that wants that all the same has it among its `default_flags`.
+        """
         ended = await self._call(
             "sbatch",
             "--parsable",
-            "--export=NONE",
+            "--export=ALL",
             f"--job-name={submission.name}",
             f"--comment={submission.comment}",
             f"--chdir={submission.folder}",
@@ -75,6 +82,7 @@ class Slurm:
             "--open-mode=append",
             *submission.flags,
             str(submission.script),
+            environ=self._for_jobs,
         )
         job = ended.printed.strip().partition(";")[0]
         if ended.code == 0 and job.isdecimal():
@@ -157,12 +165,12 @@ class Slurm:
             raise BatchUnavailable(_one_line(ended.said) or f"{command[0]} ended with status {ended.code}")
         return ended.printed
 
-    async def _call(self, program: str, *arguments: str) -> _Ended:
+    async def _call(self, program: str, *arguments: str, environ: Mapping[str, str] | None = None) -> _Ended:
         path = str(self._programs / program) if self._programs else program
         run = functools.partial(
             subprocess.run,
             [path, *arguments],
-            env=self._environ,
+            env=self._environ if environ is None else environ,
             cwd="/",
             stdin=subprocess.DEVNULL,
             capture_output=True,

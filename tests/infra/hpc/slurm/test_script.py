@@ -92,7 +92,7 @@ SHELL_LIKE = st.sampled_from(
 )
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=st.lists(VALUES | SHELL_LIKE, min_size=1, max_size=8), content=st.binary(max_size=300), text=VALUES)
 def test_values_and_files_arrive_as_they_are(tmp_path: Path, values: list[str], content: bytes, text: str) -> None:
     target = tmp_path / "environ.json"

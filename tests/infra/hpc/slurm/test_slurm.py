@@ -138,7 +138,7 @@ def test_the_lab_tells_its_size(slurm: Slurm) -> None:
     assert resources.memory >= 1 << 30
 
 
-def test_a_job_lives_through_the_death_of_the_controller(tmp_path: Path) -> None:
+def test_a_job_lives_through_the_end_of_the_controller(tmp_path: Path) -> None:
     with running_lab(tmp_path / "lab", "--cpus", "4") as lab:
         slurm = Slurm(environ=lab.environ)
         given = submission(tmp_path, "touch began; while [ ! -e go ]; do sleep 0.1; done; exit 3")
@@ -159,6 +159,13 @@ def test_a_job_lives_through_the_death_of_the_controller(tmp_path: Path) -> None
         found = ended(slurm, job)
         assert (found.state, found.exit_code, found.name) == (BatchState.FAILED, 3, given.name)
 
+
+@pytest.mark.slow
+def test_nodes_fail_and_ids_come_again(tmp_path: Path) -> None:
+    with running_lab(tmp_path / "lab", "--cpus", "4") as lab:
+        slurm = Slurm(environ=lab.environ)
+        job = ask(slurm.submit(submission(tmp_path, "exit 3")))
+        ended(slurm, job)
         # a node that dies: without --no-requeue the job waits for another, with it the job has failed
         stays = ask(slurm.submit(submission(tmp_path, "sleep 600", "--requeue", "--nodelist=lab1")))
         fails = ask(slurm.submit(submission(tmp_path, "sleep 600", "--no-requeue", "--nodelist=lab1")))
@@ -176,7 +183,7 @@ def test_a_job_lives_through_the_death_of_the_controller(tmp_path: Path) -> None
         lab.start()
         again = ask(slurm.submit(submission(tmp_path, "true", name="another")))
         assert again == job and ask(slurm.query([job]))[job].name == "another"
-        assert ask(slurm.named([given.name])) == []
+        assert [one.id for one in ask(slurm.named(["another"]))] == [job]
 
 
 def test_a_command_that_hangs_is_no_answer(tmp_path: Path) -> None:
