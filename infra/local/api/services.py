@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fdl.engine import engine_settings
-from fdl.errors import FdlError
+from fdl.errors import FdlError, quoted
 from fdl.model import MinioProvider, Service, StorageProviders, dumps, service_from_json
 from fdl.parts import Volume, VolumeStatus
 from infra.local.api import bodies
@@ -235,6 +235,12 @@ def _read(body: bytes) -> Service:
                 'the only ones that come here; write "minio.default"',
                 field=f"input[{index}].storage_provider",
             )
+    if service.volume is not None and service.interlink_node_name:
+        raise FdlError(
+            f"is on this machine, and jobs run on the node {quoted(service.interlink_node_name)} "
+            "(interlink_node_name), which does not have it; leave one of the two out",
+            field="volume",
+        )
     if len(dumps(service.model_copy(update={"script": ""}).to_json())) > LARGEST_SCRIPT:
         raise FdlError(f"the service without its script is larger than {LARGEST_SCRIPT >> 20} MiB; shorten it")
     try:

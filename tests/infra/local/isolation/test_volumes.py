@@ -88,6 +88,13 @@ def test_a_path_that_is_none_is_refused_with_the_service(cluster: Cluster, path:
     assert answer.status_code == 400 and "volume.mount_path" in answer.text
 
 
+def test_a_node_elsewhere_has_no_volume_of_this_machine(cluster: Cluster):
+    away = {"interlink_node_name": "hpc", "volume": {"size": "1Gi", "mount_path": "/data"}}
+    document = {"name": "away", "image": "x", "script": "true", **away}
+    answer = cluster.http.post(cluster.url("/system/services"), data=dumps(document))
+    assert answer.status_code == 400 and 'jobs run on the node "hpc"' in answer.text
+
+
 @bubblewrapped
 def test_a_run_that_leaves_too_much_in_it_fails_and_one_that_clears_up_does_not(cluster: Cluster):
     volume(cluster, "small", "1Mi")
