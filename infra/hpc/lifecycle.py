@@ -384,13 +384,17 @@ class Lifecycle:
                 await self._save(record)
             elif not record.runs and not record.deleted and now - record.created > self._settings.keep_logs:
                 await self._pods.forget(record)
-        watched = [record for record in self._pods if record.is_live or (record.cancelled and not record.final)]
+        watched = [record for record in self._pods if _may_have_more(record, now)]
         for group in _groups(watched, _NAMES):
             jobs = await self._batch.named([record.uid for record in group])
             for record in group:
                 live = [job for job in jobs if job.name == record.uid and not job.state.is_final]
                 if record.cancelled:
                     await self._cancel(record, live)
+                elif record.final:
+                    for job in live:
+                        log.warning("pod %s/%s has ended: ending job %s", record.namespace, record.name, job.id)
+                        await self._batch.cancel(job.id)
                 elif len(live) > 1:
                     await self._end_doubles(record, live)
 
@@ -432,6 +436,13 @@ def check(pod: Pod) -> None:
         if container.name in seen:
             raise PodRefused(f'pod.spec.containers: there are two named "{container.name}"')
         seen.add(container.name)
+
+
+def _may_have_more(record: Record, now: float) -> bool:
+    """Whether the batch system may have jobs of a pod that nobody wants: what was in doubt may turn up late."""
+    if record.final:
+        return record.finished is not None and now - record.finished < 5 * _DOUBT_S
+    return record.is_live or record.cancelled
 
 
 def _clear(folder: Path, containers: list[str]) -> None:

@@ -96,6 +96,10 @@ class Watch:
                 log.warning("the batch system does not answer; what was known last is told meanwhile: %s", error)
             self.error = str(error) or "the batch system does not answer"
             return
+        except Exception as error:
+            log.exception("the batch system could not be asked")
+            self.error = type(error).__name__
+            return
         finally:
             self._asked = time.monotonic()
         for uid, job in asked.items():

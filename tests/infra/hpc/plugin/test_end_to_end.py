@@ -153,18 +153,19 @@ def test_a_pod_that_runs_is_followed_and_ended(site: Client, tmp_path: Path) -> 
     until(lambda: "stopping" in site.logs().text)
 
 
-@pytest.mark.parametrize("submits", [False, True], ids=["before sbatch", "after sbatch"])
-def test_killed_around_a_real_sbatch(slurm_lab: Lab, tmp_path: Path, submits: bool) -> None:
-    write_supervisor(tmp_path, "exit 0")
-    reached, programs = tmp_path / "reached", tmp_path / "bin"
-    programs.mkdir()
-    for name in ("squeue", "scancel", "scontrol", "sinfo"):
-        (programs / name).symlink_to(str(shutil.which(name, path=slurm_lab.environ["PATH"])))
-    sbatch = shutil.which("sbatch", path=slurm_lab.environ["PATH"])
-    first = f'{sbatch} "$@" >/dev/null' if submits else ":"
-    (programs / "sbatch").write_text(
-        f"#!/bin/sh\n{first}\necho $$ >{reached}.part; mv {reached}.part {reached}\nexec sleep 600\n"
-    )
+@pytest.mark.parametrize("when", ["before sbatch", "after sbatch", "while sbatch goes on"])
+def test_killed_around_a_real_sbatch(slurm_lab: Lab, tmp_path: Path, when: str) -> None:
+    write_supervisor(tmp_path, "sleep 2; exit 0")
+    reached, programs, orphan = tmp_path / "reached", tmp_path / "bin", tmp_path / "orphan"
+    sbatch = _programs(programs, slurm_lab)
+    submit = f'{sbatch} "$@" >/dev/null'
+    tell = f"echo $$ >{reached}.part; mv {reached}.part {reached}"
+    lines = {
+        "before sbatch": [tell, "exec sleep 600"],
+        "after sbatch": [submit, tell, "exec sleep 600"],
+        "while sbatch goes on": [tell, f"until [ -e {orphan} ]; do sleep 0.1; done", submit, f"touch {orphan}.done"],
+    }[when]
+    (programs / "sbatch").write_text("\n".join(["#!/bin/sh", *lines, ""]))
     (programs / "sbatch").chmod(0o755)
     uid = str(uuid.uuid4())
     body = pod_of(uid)
@@ -180,12 +181,26 @@ def test_killed_around_a_real_sbatch(slurm_lab: Lab, tmp_path: Path, submits: bo
         site.process.kill()
         site.process.wait(30)
         thread.join()
-        os.kill(int(reached.read_text()), signal.SIGKILL)
-    with plugin(tmp_path, "slurm", slurm_lab.environ) as site:
+    with plugin(tmp_path, "slurm", slurm_lab.environ, sweep=0.5) as site:
         assert site.create(body).status_code == 200
+        if when == "while sbatch goes on":
+            orphan.touch()
+            until(Path(f"{orphan}.done").exists)
+        else:
+            os.kill(int(reached.read_text()), signal.SIGKILL)
         assert site.ended(body["pod"])["exitCode"] == 0
-        assert len(slurm_lab.run("squeue", "-h", "-a", "--states=all", f"--name={uid}").splitlines()) == 1
         assert site.logs(uid=uid).text.count("event: ") == 1
+        until(lambda: not slurm_lab.run("squeue", "-h", f"--name={uid}"))
+        ran = slurm_lab.run("squeue", "-h", "-a", "--states=all", f"--name={uid}", "-o", "%T").splitlines()
+        assert len(ran) == (2 if when == "while sbatch goes on" else 1)
+
+
+def _programs(folder: Path, lab: Lab) -> str:
+    """A folder of Slurm's commands but sbatch, whose true path is returned."""
+    folder.mkdir()
+    for name in ("squeue", "scancel", "scontrol", "sinfo"):
+        (folder / name).symlink_to(str(shutil.which(name, path=lab.environ["PATH"])))
+    return str(shutil.which("sbatch", path=lab.environ["PATH"]))
 
 
 @pytest.mark.slow

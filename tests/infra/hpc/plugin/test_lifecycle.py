@@ -482,6 +482,16 @@ def test_a_job_that_turns_up_after_its_pod_was_deleted_is_ended(plugin: Client) 
     until(lambda: [job.state for job in plugin.batch.jobs() if job.id == late] == [BatchState.CANCELLED])
 
 
+def test_a_job_that_turns_up_after_its_pod_has_ended_is_ended(plugin: Client) -> None:
+    pod = created(plugin)
+    plugin.run(0, 0)
+    plugin.batch.set("1", BatchState.COMPLETED)
+    assert plugin.ended(pod)["exitCode"] == 0
+    late = plugin.batch.add(UID)
+    until(lambda: [job.state for job in plugin.batch.jobs() if job.id == late] == [BatchState.CANCELLED])
+    assert plugin.ended(pod)["exitCode"] == 0
+
+
 def test_a_second_job_of_a_pod_is_ended(plugin: Client) -> None:
     created(plugin)
     late = plugin.batch.add(UID)
