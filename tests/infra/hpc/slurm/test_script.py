@@ -330,3 +330,16 @@ def test_pre_exec_runs_where_the_site_allows_it(tmp_path: Path) -> None:
 def test_rewriting_paths_leaves_base64_alone(data: bytes) -> None:
     text = base64.b64encode(data).decode()
     assert rewrite(text, ["/data", "/a", "/z9"], Path("/r")) in (text, f"/r{text}")
+
+
+def test_mpiexec_starts_the_ranks_where_mpi_flags_are_its_own(tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    stand_in = programs / "mpiexec"  # what mpich's does: so many copies, each of which knows its rank
+    stand_in.write_text(f"#!/bin/sh\necho $* >{tmp_path}/told\nshift 4\nPMI_RANK=0 $* &\nPMI_RANK=1 $* && wait $!\n")
+    stand_in.chmod(0o755)
+    annotations = {"slurm-job.vk.io/mpi-flags": "--bind-to none", "slurm-job.vk.io/flags": "-n 2"}
+    submission = written(tmp_path, pod(container(f"echo $RANK $WORLD_SIZE >{tmp_path}/$RANK"), annotations=annotations))
+    assert run(submission, PATH=f"{programs}:{os.environ['PATH']}") == 0, log(submission)
+    assert (tmp_path / "told").read_text().startswith("-np 2 --bind-to none /bin/sh ")
+    assert [(tmp_path / f"{rank}").read_text() for rank in range(2)] == ["0 2\n", "1 2\n"]
