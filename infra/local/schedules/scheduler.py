@@ -133,7 +133,7 @@ class Scheduler:
         entry, now = self.get(name), self._clock()
         facts: dict[str, Any] = {"paused": 0, "note": ""}
         if entry.paused and entry.schedule.cron is not None:
-            facts["due"] = timing.first_due(entry.schedule, now)
+            facts["due"] = timing.first_due(entry.schedule, now, entry.last)
         elif entry.paused and entry.schedule.at is not None and entry.due is not None and entry.due <= now:
             facts |= {"due": None, "note": "was paused at its time"}
         await self._database.write(lambda connection: table.change(connection, name, **facts))
@@ -274,8 +274,10 @@ class Scheduler:
             return "created"
         if known.schedule.paused == schedule.paused:
             del fresh["paused"]  # whoever paused or resumed it by hand has not been contradicted
-        if schedule.at is not None and known.schedule.at == schedule.at:
+        if (schedule.cron, schedule.at) == (known.schedule.cron, known.schedule.at) and schedule.model is None:
             fresh |= {"due": known.due, "note": known.note}
+        elif schedule.cron is not None:
+            fresh["due"] = timing.first_due(schedule, now, known.last)
         if _watched(known.schedule) == _watched(schedule):
             del fresh["scanned"]
         else:

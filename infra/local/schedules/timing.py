@@ -17,10 +17,13 @@ class Step:
     note: str = ""
 
 
-def first_due(schedule: Schedule, now: float) -> float | None:
-    """When a schedule that begins now is due; what lies before that is none of its business."""
+def first_due(schedule: Schedule, now: float, last: float | None = None) -> float | None:
+    """When a schedule that begins (again) now is due; what lies before that, or ran at `last`, is past.
+
+    A run more than a day ahead of the clock was of a wrong clock, and counts for nothing.
+    """
     if schedule.cron is not None:
-        return schedule.cron.next(now)
+        return schedule.cron.next(max(now, last) if last is not None and last <= now + DAY_S else now)
     if schedule.at is not None:
         return schedule.at if schedule.at > now else None
     return now if schedule.model is not None else None
@@ -44,14 +47,9 @@ def step(schedule: Schedule, due: float, now: float, hindrance: str = "") -> Ste
 
 
 def mended(schedule: Schedule, due: float | None, last: float | None, now: float) -> float | None:
-    """When it is due after the clock was set back: no later than if the clock had always been right.
-
-    What ran is not run again, unless it ran at a time that is more than a day ahead of the clock as it is now.
-    """
-    if schedule.cron is None or due is None:
-        return due
-    ran = last if last is not None and last <= now + DAY_S else now
-    return min(due, schedule.cron.next(max(now, ran)))
+    """When it is due after the clock was set back: no later than if the clock had always been right."""
+    first = first_due(schedule, now, last)
+    return due if schedule.cron is None or due is None or first is None else min(due, first)
 
 
 def _ago(seconds: float) -> str:

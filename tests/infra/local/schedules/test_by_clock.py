@@ -2,10 +2,12 @@
 
 import base64
 import json
+import random
 import sqlite3
 
 import pytest
 
+from events.cron import Cron
 from events.schedules import ScheduleError, read_one
 from infra.local.schedules import scheduler as room
 from infra.local.schedules import table
@@ -144,6 +146,13 @@ async def test_a_pause_outlasts_a_restart_and_the_same_file_but_not_one_that_say
     assert nightly.shown()["state"] == "active"
 
 
+async def test_what_a_change_finds_missed_is_still_run(nightly: World):
+    nightly.now = at("2026-06-02T09:00")
+    await nightly.apply(**{**NIGHTLY, "payload": {"seed": 2}})
+    await nightly.look(1)
+    assert nightly.shown()["last"] == at("2026-06-02T02:30")
+
+
 @pytest.mark.parametrize("back_s", [2, 600, 5 * 3600])
 async def test_a_clock_that_is_set_back_runs_nothing_twice(nightly: World, back_s: int):
     await nightly.look("2026-06-02T02:30:01")
@@ -182,7 +191,8 @@ async def test_a_clock_that_jumps_forward_runs_the_last_time_that_it_has_passed(
 
 async def test_where_the_clocks_change_each_night_runs_once(nightly: World):
     nightly.now = at("2026-10-24T12:00")
-    await nightly.apply(**{**NIGHTLY, "payload": {}})
+    await nightly.scheduler.delete("a")
+    await nightly.apply(**NIGHTLY)
     ran = []
     for _ in range(3 * 24 * 6):  # three days, every ten minutes
         await nightly.look(600)
@@ -354,3 +364,45 @@ async def test_a_document_that_is_no_longer_understood_is_shown_and_keeps_no_oth
 )
 def test_what_a_schedule_waits_for_is_said_in_a_few_words(fields: dict[str, object], words: str):
     assert when(read_one("a", {"service": "train", **fields})) == words
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("missed", ["run_once", "skip"])
+async def test_whatever_happens_no_due_time_runs_twice_and_none_that_could_run_is_left_out(
+    world: World, seed: int, missed: str
+):
+    chance = random.Random(seed)
+    await world.deploy("train")
+    cron = Cron("*/10 * * * *")
+    await world.apply(cron=cron.expression, missed=missed)
+    ran: list[float] = []
+    furthest = world.now
+    for _ in range(80):
+        what = chance.random()
+        if what < 0.1:
+            world.restart()
+        elif what < 0.2:
+            await world.scheduler.apply({"schedules": {"a": {**world.shown()["schedule"], "payload": {"n": len(ran)}}}})
+        elif what < 0.3:
+            await world.scheduler.pause("a")
+            await world.scheduler.resume("a")
+        open_before = any(job["state"] == "Pending" for job in world.jobs())
+        step = chance.choice([1, 30, 59, 600, 601, 4000, -5, -700])
+        due_before = world.shown()["next"]
+        await world.look(step)
+        jobs = world.jobs()
+        if len(jobs) > len(ran):
+            assert len(jobs) == len(ran) + 1
+            assert not open_before
+            ran.append(world.shown()["last"])
+            assert cron.next(ran[-1] - 1) == ran[-1] <= world.now
+            assert missed == "run_once" or world.now - ran[-1] <= 60
+        elif world.now >= due_before and not open_before:
+            assert missed == "skip" and world.now - cron.last(world.now, 0) > 60
+        furthest = max(furthest, world.now)
+        assert world.shown()["next"] <= max(cron.next(furthest), world.now)
+        if chance.random() < 0.7:
+            await world.end()
+    assert len(set(ran)) == len(ran)
+    assert missed == "skip" or len(ran) > 10
+    assert ran == sorted(ran)
