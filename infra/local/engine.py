@@ -302,6 +302,7 @@ class Engine:
                 workspace.log.parent.mkdir(parents=True, exist_ok=True)
             self._workspaces[job.id] = workspace
             staged = await self._stager.stage_job(deployed, job, workspace, stored) if size <= SMALL else None
+            one_by_one = deployed.settings.concurrency == 1  # then each finds what the one before it has stored
             async with self._dispatcher.slot(deployed, job):
                 began = time.time()
                 if job.attempt == 0:
@@ -321,19 +322,10 @@ class Engine:
                             deployed, partial(executor.run, deployed, given, timeout_s=limit_s)
                         )
                     span.ended(ended, "" if ended.code == Exit.DONE else why_failed(ended, workspace))
-            if ended.code == Exit.DONE:
-                self._scratch.time(deployed.name, None if ended.files is None else time.time() - began)
-                produced = await self._finisher.succeed(deployed, job, staged, ended, span.metadata, start.untold())
-                self._scratch.learn(deployed.name, produced)
-                if os.path.exists(checkpoint_path(self._data, job)):  # noqa: PTH110 - a path is not made for every job
-                    await self.forget_checkpoints([job.id])
-                self.metrics.ended(job.service, State.SUCCEEDED, time.time() - began)
-            else:
-                reason = why_failed(ended, workspace)
-                counted = ended.code == Exit.BAD_INPUT or has_room(self._data)
-                if not counted:
-                    reason = f"{reason} (the disk is full; it runs again, uncounted, until there is room)"
-                await self._failed(job, ended, reason, start, counted=counted)
+                if one_by_one:
+                    await self._conclude(deployed, job, staged, ended, span, start)
+            if not one_by_one:
+                await self._conclude(deployed, job, staged, ended, span, start)
         except InputError as error:
             await self._failed(job, Ended(Exit.BAD_INPUT, "InputError", str(error)), f"InputError: {error}", start)
         except (OSError, DatabaseError, MemoryError) as error:
@@ -352,6 +344,25 @@ class Engine:
             self._workspaces.pop(job.id, None)
             if workspace is not None and (ended is None or ended.files is None):
                 await workspace.remove()
+
+    async def _conclude(
+        self, deployed: Deployed, job: Job, staged: Workspace, ended: Ended, span: Attempt, start: Start
+    ) -> None:
+        """Store what a run has made, or record why it failed."""
+        took = time.time() - start.began
+        if ended.code != Exit.DONE:
+            reason = why_failed(ended, staged)
+            counted = ended.code == Exit.BAD_INPUT or has_room(self._data)
+            if not counted:
+                reason = f"{reason} (the disk is full; it runs again, uncounted, until there is room)"
+            await self._failed(job, ended, reason, start, counted=counted)
+            return
+        self._scratch.time(deployed.name, None if ended.files is None else took)
+        produced = await self._finisher.succeed(deployed, job, staged, ended, span.metadata, start.untold())
+        self._scratch.learn(deployed.name, produced)
+        if os.path.exists(checkpoint_path(self._data, job)):  # noqa: PTH110 - a path is not made for every job
+            await self.forget_checkpoints([job.id])
+        self.metrics.ended(job.service, State.SUCCEEDED, time.time() - start.began)
 
     async def _attempt_away(self, interlink: Interlink, deployed: Deployed, job: Job) -> None:
         """One attempt of a job on a node, which stages and stores by itself; what is left here is to tell of it."""

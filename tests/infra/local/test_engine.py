@@ -288,3 +288,12 @@ def test_uploads_survive_kills_at_random_moments(tmp_path: Path):
             assert produced[f"out/{key.removeprefix('in/')}.copy"] == str(index).encode()
         # and nobody is left over from the clusters that were killed
         assert base64.b64decode(cluster.run("killed-second", b"still here").content) == b"still here"
+
+
+def test_a_service_that_runs_one_at_a_time_starts_the_next_when_the_last_is_stored(cluster: Cluster):
+    script = 'head -c 30000000 /dev/zero >"$TMP_OUTPUT_DIR/large"'
+    cluster.deploy("job-single", script=script, annotations={"dioscar/concurrency": "1"})
+    for key in ("in/a", "in/b", "in/c"):
+        cluster.put("job-single", key, b"x")
+    first, second, third = sorted(cluster.ended("job-single", 3), key=lambda job: job["started"])
+    assert first["finished"] <= second["started"] and second["finished"] <= third["started"]
