@@ -1,6 +1,7 @@
 """Schedules by what arrives: every object is gathered once, in order, exactly as it was, and counting costs nothing."""
 
 import json
+import random
 from typing import Any
 
 import pytest
@@ -353,3 +354,36 @@ async def test_a_person_may_ask_for_a_new_model_at_once(train: World):
     await promote(train, 1, "00000000000000aa")
     await train.apply(**OLD, paused=True)
     assert await train.scheduler.run("a") == [train.jobs()[0]["id"]]
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_whatever_happens_each_version_is_gathered_once_and_none_is_left_out(train: World, seed: int):
+    chance = random.Random(seed)
+    fields = gather(objects=3, age="1h", word="_DONE", most=4)
+    await train.apply(**fields)
+    for _ in range(60):
+        key = f"new/{chance.choice('ab')}/{chance.choice(['1', '2', '3', '_DONE'])}"
+        what = chance.random()
+        if what < 0.6:
+            await train.put("frames", key, chance.randbytes(4))
+        elif what < 0.7:
+            await train.delete("frames", key)
+        elif what < 0.8:
+            train.restart()
+        elif what < 0.9:
+            await train.end()
+        else:
+            await train.apply(**{**fields, "payload": {"n": chance.random()}})
+        if chance.random() < 0.7:
+            await train.look(chance.choice([1, 60, 1800]))
+    for _ in range(20):
+        await train.end()
+        await train.look(3600)
+    named = [(entry["key"], entry["id"]) for job in train.jobs() for entry in json.loads(job["pinned"] or "[]")]
+    assert len(set(named)) == len(named)
+    for key in train.store.keys("frames", "new/"):
+        stored = train.store.get("frames", key)
+        assert stored is not None
+        assert key.endswith("_DONE") or (key, str(stored.id)) in named
+    assert all(0 < len(document["inputs"]) <= 4 for document in train.requests())
+    assert train.shown()["arrived"]["objects"] == 0
