@@ -147,6 +147,9 @@ def test_a_job_lives_through_the_end_of_the_controller(tmp_path: Path) -> None:
         controller = lab.pid()
         os.kill(controller, signal.SIGTERM)  # it writes down what it knows
         eventually(lambda: not Path(f"/proc/{controller}").exists())
+        conf = lab.folder / "slurm.conf"
+        told = conf.read_text()
+        conf.write_text(told.replace("MessageTimeout=5", "MessageTimeout=1"))  # commands then give up sooner
 
         async def ask_all() -> list[object]:
             lost = submission(tmp_path, "true")
@@ -155,6 +158,7 @@ def test_a_job_lives_through_the_end_of_the_controller(tmp_path: Path) -> None:
 
         assert [type(answer) for answer in ask(ask_all())] == [BatchUnavailable] * 5
         (given.folder / "go").touch()
+        conf.write_text(told)
         lab.start()
         found = ended(slurm, job)
         assert (found.state, found.exit_code, found.name) == (BatchState.FAILED, 3, given.name)
