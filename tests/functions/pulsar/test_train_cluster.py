@@ -1,6 +1,7 @@
 """A training on the embedded cluster whose process is killed, whose cluster is stopped, and whose cluster is killed."""
 
 import json
+import os
 import re
 import signal
 from collections.abc import Iterator
@@ -15,7 +16,8 @@ from tests.functions.pulsar.attempts import ended, start
 pytest.importorskip("torch", reason="torch is not installed: ./dioscar install train")
 pytestmark = pytest.mark.slow
 
-SERVICE = "pulsar-train"
+SERVICE = f"train-{os.getpid()}"
+"""No other's: its processes are found by it."""
 REQUEST = {"frames": 300, "epochs": 1, "validation_frames": 18, "batch": 2, "other_bands": 0.0, "seed": 3}
 CHUNKS = 150
 SETTINGS = {"CHUNK": "2", "THREADS": "1"}

@@ -1,7 +1,10 @@
 """A training on an interLink node: through our plugin and a real Slurm, with its checkpoints in the bucket alone."""
 
+import contextlib
 import json
+import os
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,6 +104,49 @@ def test_a_time_limit_costs_nothing_but_a_start(cluster: Cluster, slurm_lab: Lab
     assert cluster.read(SERVICE, "out/request.json.onnx") == whole
     assert checkpoints(cluster) == []
     assert not [output for output in found["outputs"] if "checkpoints/" in output["key"]]
+
+
+def test_a_node_that_fails_costs_a_chunk(cluster: Cluster, slurm_lab: Lab, whole: bytes) -> None:
+    job = train(cluster)
+    eventually(lambda: len(chunks(cluster, job)) >= 10, LONG_S, "the tenth chunk")
+    number = slurm_job(slurm_lab)
+    node = slurm_lab.run("squeue", "-h", "-j", number, "-o", "%N")
+    os.kill(slurm_lab.pid(f"slurmd-{node}"), signal.SIGKILL)
+    held = [pid for stepd in stepds(slurm_lab) for pid in (stepd, *descendants(stepd))]
+    for pid in held:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    slurm_lab.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
+    try:
+        eventually(lambda: slurm_lab.run("squeue", "-h", "-j", number, "-o", "%T") == "PENDING", LONG_S, "its requeue")
+        slurm_lab.run("scontrol", "update", f"JobId={number}", "StartTime=now")  # else two minutes later
+        succeeded(cluster, job)
+    finally:
+        slurm_lab.start()
+        slurm_lab.run("scontrol", "update", f"NodeName={node}", "State=RESUME", check=False)  # it may be back by itself
+    learned = chunks(cluster, job)
+    assert set(learned) == set(range(1, CHUNKS + 1)) and len(learned) <= CHUNKS + 1, learned
+    assert cluster.read(SERVICE, "out/request.json.onnx") == whole
+
+
+def stepds(lab: Lab) -> list[int]:
+    """The processes that hold jobs of this lab."""
+    mark = f"SLURM_CONF={lab.folder}/".encode()
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            holds = (folder / "comm").read_text().strip() == "slurmstepd"
+            if holds and any(entry.startswith(mark) for entry in (folder / "environ").read_bytes().split(b"\0")):
+                found.append(int(folder.name))
+    return found
+
+
+def descendants(pid: int) -> Iterator[int]:
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in map(int, task.read_text().split()):
+                yield child
+                yield from descendants(child)
 
 
 def test_two_nodes_that_are_told_to_stop_go_on_together(cluster: Cluster, slurm_lab: Lab, whole: bytes) -> None:
