@@ -356,7 +356,11 @@ class Lifecycle:
                     done = False  # a submission is under way; it sees that it is not wanted any more
                 elif self._to_be_ended(record):
                     record.cancelled, record.script = True, ""
-                    await self._save(record)
+                    try:
+                        await self._save(record)
+                    except Unavailable:
+                        record.cancelled = False
+                        raise
                     await self._pods.strip(record)
             if errors := [one for one in await asyncio.gather(*cancels, return_exceptions=True) if one is not None]:
                 raise errors[0]

@@ -198,8 +198,13 @@ class Pods:
         content = json.dumps(asdict(record), separators=(",", ":")).encode()
         self._keep(record)
         folder = self.folder(record)
-        async with self._writes.setdefault(record.uid, asyncio.Lock()):
-            await asyncio.to_thread(_write, folder, content, durable)
+        try:
+            async with self._writes.setdefault(record.uid, asyncio.Lock()):
+                await asyncio.to_thread(_write, folder, content, durable)
+        except OSError:
+            if self._records.get(record.uid) is record:
+                self._unsettled[record.uid] = record  # it is to be tried again
+            raise
 
     async def forget(self, record: Record) -> None:
         """Remove a pod and its folder."""

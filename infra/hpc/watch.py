@@ -184,7 +184,11 @@ class Watch:
         record.finished = now
         codes = ", ".join(f"{name} {end['exitCode']}" for name, end in record.final.items())
         log.info("pod %s/%s has ended: %s", record.namespace, record.name, codes)
-        await self._pods.save(record)
+        try:
+            await self._pods.save(record)
+        except OSError:
+            record.final, record.finished = {}, None  # an end that is not on disk is told to nobody
+            raise
         await self._pods.strip(record)
 
 

@@ -186,6 +186,24 @@ def test_a_full_disk_keeps_no_job_alive(plugin: Client, monkeypatch: pytest.Monk
     until(lambda: record(plugin)["cancelled"])
 
 
+def test_an_end_that_cannot_be_written_down_is_written_later(plugin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = threading.Event()
+
+    def full(folder: Path, content: bytes, durable: bool) -> None:
+        if b'"final":{"' in content:
+            tried.set()
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+
+    pod = created(plugin)
+    plugin.run(0, 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(pods, "_write", full)
+        plugin.batch.set("1", BatchState.FAILED, exit_code=3)
+        assert tried.wait(30)
+    assert plugin.ended(pod)["exitCode"] == 3
+    until(lambda: record(plugin)["final"])
+
+
 def test_folders_and_files_are_their_owners_alone(plugin: Client) -> None:
     created(plugin)
     assert plugin.folder().stat().st_mode & 0o777 == 0o700
