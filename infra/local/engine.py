@@ -1,12 +1,10 @@
 """The engine: turns events into jobs, jobs into runs, and runs into objects, each step one transaction."""
 
 import asyncio
-import contextlib
 import errno
 import json
 import logging
 import os
-import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterable
@@ -14,20 +12,18 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
-import fdl
 from events.notifications import build
-from fdl.engine import EXECUTORS
 from infra.local import buckets, history, jobs
 from infra.local.announcing import notification_of
 from infra.local.attached import Attached
 from infra.local.attempts import Reply, Start, reply, why_failed
 from infra.local.database import Database, DatabaseError
 from infra.local.dispatch import Dispatcher
-from infra.local.executors import Ended, Executor, limits
-from infra.local.executors.confinement import Confinement, confinement_for
-from infra.local.executors.container import ContainerExecutor, chosen_executor
-from infra.local.executors.process import ProcessExecutor
-from infra.local.executors.warm import WarmExecutor
+from infra.local.executors import Ended
+from infra.local.executors.choice import Executors, start_executors
+from infra.local.executors.confinement import Confinement
+from infra.local.executors.leftovers import kill_left_behind
+from infra.local.executors.limits import Limits
 from infra.local.finishing import Finisher
 from infra.local.interlink import record
 from infra.local.interlink.executor import Interlink, Told
@@ -36,10 +32,11 @@ from infra.local.jobs import Job, State
 from infra.local.metrics import Metrics
 from infra.local.models import Models
 from infra.local.objects import PUT, ObjectStore, Origin, StoredObject
+from infra.local.reserve import has_room
 from infra.local.services import Deployed, NoSuchService, Services, exists
 from infra.local.staging import Stager
 from infra.local.tracing import Attempt, Tracing
-from infra.local.workspace import MARK, SMALL, Scratch, Workspace, checkpoint_path, forget_checkpoints
+from infra.local.workspace import SMALL, Scratch, Workspace, checkpoint_path, forget_checkpoints
 from layers.runtime import wire
 from layers.runtime.contract import Exit, InputError
 from layers.runtime.incoming import Payload, StorageEvent, interpret
@@ -51,8 +48,6 @@ CALL_S = 300.0
 """How long a synchronous call may take without `dioscar/timeout`: OSCAR's own limit."""
 RECORD_S = 2.0
 LARGE_BODY = 1 << 20
-LEAST_ROOM = 16 << 20
-"""Bytes that must be free on the disk for a failure to be the run's own."""
 PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 """What is the machine's trouble and not the job's: such an attempt is not counted."""
 
@@ -84,7 +79,6 @@ class Engine:
         self._workspaces: dict[str, Workspace] = {}
         self._pending_writes: set[asyncio.Future[None]] = set()
         self._calls: dict[str, asyncio.Semaphore] = {}
-        self._function_script = (Path(fdl.__file__).parent / "function.sh").read_text(encoding="utf-8")
         self._stager = Stager(database, store, data)
         self._finisher = Finisher(database, store)
         self._scratch = Scratch(data)
@@ -102,13 +96,8 @@ class Engine:
         self._scratch.clear()
         self.models.clear()
         await self.database.write(jobs.interrupted)
-        self._limits = limits.Limits(memory=limits.are_on(os.environ))
         names = [deployed.name for deployed in self.services.all()]
-        self._confinement = await asyncio.to_thread(confinement_for, self._data, os.environ, names)
-        self._process: Executor = ProcessExecutor(self._data, self._limits, self._confinement)
-        self._warm = WarmExecutor(self._data, self._limits, self._confinement, self._scratch.folders)
-        self._container = ContainerExecutor(self._data, self._limits, self._confinement.homes, os.environ)
-        self._chosen = chosen_executor(os.environ)
+        self._executors: Executors = await start_executors(self._data, names, self._scratch)
         self.services.on_change.append(self._on_service)
         if self.interlink is not None:
             self.interlink.start()
@@ -119,18 +108,14 @@ class Engine:
         await self._dispatcher.stop(patience_s)
         if self.interlink is not None:
             await self.interlink.close()
-        await self._warm.close()
-        await self._process.close()
-        await self._container.close()
-        await self._limits.close()
-        self._confinement.close()
+        await self._executors.close()
         self._scratch.close()
         await self.models.close()
         await asyncio.gather(*self._pending_writes, return_exceptions=True)
 
-    def bounds(self) -> tuple[limits.Limits, Confinement]:
+    def bounds(self) -> tuple[Limits, Confinement]:
         """What bounds the processes of this cluster, from its start on; also those that are nobody's job."""
-        return self._limits, self._confinement
+        return self._executors.limits, self._executors.confinement
 
     async def submit(self, deployed: Deployed, body: bytes, caller: str = "") -> Job:
         """Queue an asynchronous call (`/job`); a notification of several objects is a job for each, the first returned.
@@ -165,9 +150,9 @@ class Engine:
             workspace = self._scratch.workspace(deployed.name, name, None, len(event.body))
             left = True
             try:
-                executor = self._executor(deployed)
+                executor = self._executors.of(deployed)
                 staged = await self._stager.stage_event(event, workspace)
-                if executor is not self._warm:
+                if executor is not self._executors.warm:
                     staged = staged.unpacked()
                 async with self.models.served(deployed, call=True) as models:
                     given = staged.adding(models)
@@ -211,7 +196,7 @@ class Engine:
 
     def printed(self, job: Job) -> bytes:
         """What a job printed that has no file, or none yet; what its file holds came after it."""
-        now = self._warm.printed(self.log_path(job))
+        now = self._executors.warm.printed(self.log_path(job))
         return jobs.printed(self.database.read, job).encode() if now is None else now
 
     def logs_of(self, service: str) -> Path:
@@ -220,7 +205,7 @@ class Engine:
 
     def workers(self) -> list[dict[str, object]]:
         """The idle warm workers."""
-        return self._warm.summary()
+        return self._executors.warm.summary()
 
     async def forget_checkpoints(self, gone: Iterable[str]) -> None:
         """Remove what jobs kept between their attempts."""
@@ -276,13 +261,13 @@ class Engine:
         self.database.after_commit(lambda: self._dispatcher.wake(service))
 
     def _on_service(self, name: str) -> None:
-        self._warm.forget(name)
+        gone = self.services.get(name) is None
+        self._executors.forget(name, gone=gone)
         self._scratch.forget(name)
         self._calls.pop(name, None)
         self.models.on_service(self.services.get(name))
-        if self.services.get(name) is None:
+        if gone:
             self.metrics.forget(name)
-            self._confinement.forget(name)
         self._dispatcher.wake(name)
 
     async def _attempt(self, deployed: Deployed, job: Job) -> None:
@@ -309,8 +294,8 @@ class Engine:
                     self.metrics.waited(job.service, began - job.created)
                 start.begin(began)
                 staged = staged or await self._stager.stage_job(deployed, job, workspace, stored)
-                executor = self._executor(deployed)
-                if executor is not self._warm:
+                executor = self._executors.of(deployed)
+                if executor is not self._executors.warm:
                     staged = staged.unpacked()
                 if not staged.quiet:
                     staged.mark_attempt(job.attempt + 1)
@@ -436,33 +421,7 @@ class Engine:
         self._pending_writes.add(future)
         future.add_done_callback(self._pending_writes.discard)
 
-    def _executor(self, deployed: Deployed) -> Executor:
-        """What the FDL asks for or the cluster demands; `warm` only where the script is ours, byte for byte."""
-        chosen = max(deployed.settings.executor, self._chosen, key=lambda name: EXECUTORS.index(name) if name else -1)
-        if chosen == "container":
-            return self._container
-        ours = deployed.service.script == self._function_script and "DIOSCAR_FUNCTION" in deployed.variables
-        return self._warm if ours and chosen != "process" else self._process
-
 
 async def understand(body: bytes) -> StorageEvent | Payload:
     """What a body is, decoded off the event loop where it is large. Raises InputError where it is neither."""
     return await asyncio.to_thread(interpret, body) if len(body) > LARGE_BODY else interpret(body)
-
-
-def has_room(data: Path) -> bool:
-    """Whether the disk has room for a run: one that fails on a full disk is not to blame."""
-    free = os.statvfs(data)
-    return free.f_bavail * free.f_frsize >= LEAST_ROOM
-
-
-def kill_left_behind(data: Path) -> int:
-    """End the processes that a killed cluster left running in this data folder; returns how many there were."""
-    mark = f"{MARK}={data}".encode()
-    killed = 0
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if mark in (folder / "environ").read_bytes().split(b"\0"):
-                os.kill(int(folder.name), signal.SIGKILL)
-                killed += 1
-    return killed

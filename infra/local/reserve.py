@@ -10,6 +10,8 @@ SIZE = 2 << 20
 ROOM = 4 * SIZE
 """What must be free before the reserve is taken (again)."""
 PAUSE_S = 2.0
+LEAST_ROOM = 16 << 20
+"""Bytes that must be free on the disk for a failure to be the run's own."""
 
 
 class Reserve:
@@ -41,3 +43,9 @@ class Reserve:
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
         return there
+
+
+def has_room(data: Path) -> bool:
+    """Whether the disk has room for a run: one that fails on a full disk is not to blame."""
+    free = os.statvfs(data)
+    return free.f_bavail * free.f_frsize >= LEAST_ROOM
