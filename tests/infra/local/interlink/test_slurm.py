@@ -132,7 +132,7 @@ def test_a_job_that_runs_can_be_cancelled(cluster: Cluster, slurm_lab: Lab) -> N
     deploy(cluster, "sleeps", "echo asleep; sleep 987")
     job = submit(cluster, "sleeps")
     eventually(lambda: "asleep" in cluster.job_log(job), LONG_S, "its output")
-    assert cluster.job(job["id"])["state"] == "Running"
+    eventually(lambda: cluster.job(job["id"])["state"] == "Running", LONG_S, "that it runs")
     cluster.http.post(cluster.url(f"/dioscar/v1/jobs/{job['id']}/cancel")).raise_for_status()
     eventually(lambda: not queued(slurm_lab), LONG_S, "an empty queue")
 
