@@ -32,7 +32,9 @@ def test_a_controller_that_is_away_costs_no_running_pod(lab: Lab, tmp_path: Path
         pod = pod_of(site.uid)["pod"]
         assert site.create(pod_of(site.uid)).status_code == 200
         until(lambda: "running" in site.state(pod))
-        os.kill(lab.pid(), signal.SIGTERM)  # by SIGKILL it may forget that the job has begun, and begin it again
+        controller = lab.pid()
+        os.kill(controller, signal.SIGTERM)  # by SIGKILL it may forget that the job has begun, and begin it again
+        until(lambda: not Path(f"/proc/{controller}").exists())
         until(lambda: ping(site) == 503)
         assert "running" in site.state(pod)
         lab.start()
