@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -179,6 +180,8 @@ class Worker:
                 answered = wire.read(stream)
                 ours.shutdown(socket.SHUT_RDWR)
             told = answered[0] if answered else {"code": process.returncode, "forwards": []}
+        if told["code"] == 0:
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # as an engine does when it has the outputs
         outputs = read_folder(produced) if answered else {}  # an engine takes nothing from a worker that died
         forwarded = {f"{f['bucket']}/{f['key']}": outputs[f["path"]] for f in told["forwards"]}
         answer = next(iter(outputs.values()), b"") if direct else None
