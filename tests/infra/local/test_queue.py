@@ -136,7 +136,8 @@ def test_two_jobs_on_one_request_keep_checkpoints_apart(cluster: Cluster):
     assert {job["state"] for job in cluster.ended("queue-twins", 2)} == {"Succeeded"}
     model = next(data for key, data in cluster.objects("queue-twins", "out/payload").items() if key.endswith(".model"))
     assert json.loads(model)["starts"] == 1
-    assert not list((cluster.data / "checkpoints").glob("queue-twins/*"))
+    kept = cluster.data / "checkpoints"
+    eventually(lambda: not list(kept.glob("queue-twins/*")), what="the end of what was kept")
 
 
 def test_what_ran_is_not_missing_though_its_log_is_deleted(cluster: Cluster):
