@@ -223,7 +223,8 @@ class Pods:
 
     async def strip(self, record: Record) -> None:
         """Remove what a pod that has ended leaves, its secrets above all; its record, logs and exit codes stay."""
-        await asyncio.to_thread(_strip, self.folder(record), record.all_containers)
+        async with self._writes.setdefault(record.uid, asyncio.Lock()):  # a record that is being written stays, too
+            await asyncio.to_thread(_strip, self.folder(record), record.all_containers)
 
 
 def log_sizes(folder: Path, containers: list[str]) -> dict[str, int]:

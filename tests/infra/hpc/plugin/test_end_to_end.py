@@ -117,8 +117,9 @@ def test_a_pod_from_its_creation_to_its_deletion(site: Client, tmp_path: Path) -
     assert site.delete(pod).status_code == 200
     until(lambda: not (site.folder() / "job.sh").exists())
     assert site.logs().text.splitlines() == said
-    left = {path.name for path in site.folder().iterdir()}
-    assert not [name for name in left if name not in ("pod.json", "job.out") and not name.startswith((INIT, MAIN))]
+    until(lambda: json.loads((site.folder() / "pod.json").read_bytes())["cancelled"])
+    left = {path.name for path in site.folder().iterdir()} - {"pod.json", ".pod.json.part", "job.out"}
+    assert not [name for name in left if not name.startswith((INIT, MAIN))]
 
 
 def test_a_success(site: Client, tmp_path: Path) -> None:
