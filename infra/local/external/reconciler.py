@@ -14,6 +14,7 @@ from infra.local.external.remote import Remote
 from infra.local.external.store import version_of
 from infra.local.listing import successor
 from infra.local.services import Deployed, Services
+from infra.local.waiting import news
 from layers.objects.client import ObjectInfo
 from layers.objects.errors import ObjectError, StoreUnavailable
 
@@ -128,8 +129,7 @@ class Reconciler:
                 self.health.trouble = ""
                 if made:
                     log.info("%d objects were found in mailboxes of which no event had come", made)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), pause)
+            await news(self._news, pause)
 
     async def _set_up(self) -> ObjectError | None:
         """Buckets and notifications of all services, as often as somebody may have changed them.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from infra.local.interlink.client import Plugin, PluginAway, PluginRefused
 from infra.local.interlink.pod import PodName
+from infra.local.waiting import news
 
 LARGEST = 64 << 20
 """Bytes of a pod's output that are kept."""
@@ -82,8 +83,7 @@ class PodLog:
             with contextlib.suppress(PluginAway, PluginRefused):
                 await self._take(follow=True)
             pause = PAUSE_S if self._taken > before else min(pause * 2, LONGEST_PAUSE_S)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ended.wait(), pause)
+            await news(self._ended, pause)
 
     async def _take(self, *, follow: bool) -> None:
         """Read the log from its start, and keep what is new."""

@@ -9,6 +9,7 @@ from infra.local.database import Database, DatabaseError
 from infra.local.interlink import record
 from infra.local.interlink.client import Plugin, PluginAway, PluginRefused
 from infra.local.interlink.record import Sent
+from infra.local.waiting import news
 
 REFUSALS = 5
 """How often a plugin may answer with an error before it is believed: one of Go's drops the connection for a pod that
@@ -61,8 +62,7 @@ class Sweeper:
                 if found:
                     self._more.set()
                 continue
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._more.wait(), pause)
+            await news(self._more, pause)
             pause = min(pause * 2, LONGEST_PAUSE_S)
             self._more.set()
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from infra.local.interlink.client import Plugin, PluginAway, PluginRefused
 from infra.local.interlink.pod import PodName
 from infra.local.interlink.status import SILENT, UNKNOWN, PodState
+from infra.local.waiting import news
 
 COALESCE_S = 0.02
 """How long a question waits for more pods that have just come."""
@@ -77,8 +78,7 @@ class Watch:
             await asyncio.sleep(COALESCE_S)
             failures = 0 if await self._ask() else failures + 1
             pause = min(self._poll_s * 2 ** min(failures, 10), max(self._poll_s, LONGEST_PAUSE_S if failures else 0.0))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), pause)
+            await news(self._hurry, pause)
 
     async def _ask(self) -> bool:
         """Ask once and tell everybody; whether there was an answer."""

@@ -24,6 +24,7 @@ from infra.local.schedules.gathering import Gathering
 from infra.local.schedules.renewal import renew
 from infra.local.schedules.starting import Hindered, by_call, hindrance
 from infra.local.schedules.table import Entry
+from infra.local.waiting import news
 from layers.objects.errors import ObjectError
 
 log = logging.getLogger("dioscar.schedules")
@@ -166,8 +167,7 @@ class Scheduler:
                 self._tell("", str(error))
             except Exception:
                 log.exception("the schedules cannot be looked at")
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), pause if pause != float("inf") else None)
+            await news(self._changed, pause if pause != float("inf") else None)
 
     async def look(self) -> float:
         """Run what is due; returns after how many seconds something may be due again."""
