@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from infra.local.interlink.kit import make_kit
+from layers.learning.registry import Registry
 from tests.cluster import FUNCTION_SCRIPT, TWIN, Cluster, eventually
 from tests.infra.hpc.lab import Lab, slurm_lab
 from tests.infra.local.interlink.test_own_plugin import COPY, LONG_S, free_port
+from tests.layers.quality.test_chain import CHAIN
 
 __all__ = ["slurm_lab"]
 
@@ -107,6 +109,28 @@ def test_an_event_becomes_a_batch_job_and_its_output_is_in_the_bucket(
     assert job["state"] == "Succeeded", (job, cluster.job_log(job), (plugin.folder / "plugin.log").read_text())
     assert "out/r.json.model" in [output["key"] for output in job["outputs"]]
     assert json.loads(cluster.read("trains", "out/r.json.model"))["steps"] == 2
+
+
+def test_a_training_goes_from_an_event_to_a_model_that_serves_and_over_a_stop_on_the_way(
+    cluster: Cluster, slurm_lab: Lab
+) -> None:
+    for name, variables in CHAIN.items():
+        node = {"interlink_node_name": "slurm"} if name == "line-train" else {}
+        cluster.deploy(name, variables=variables, **node)
+    request = {"points": 2000, "parts": 40, "pause_s": 0.25}
+    job = submit(cluster, "line-train", "in/first.json", json.dumps(request).encode())
+    eventually(lambda: "progress" in cluster.job_log(job) or cluster.job(job["id"])["progress"], LONG_S, "its progress")
+    slurm_lab.run("scancel", "--batch", "--signal=TERM", *slurm_lab.run("squeue", "-h", "-o", "%A").split())
+    eventually(lambda: "Checkpointed: stopped after" in cluster.job_log(job), LONG_S, "its checkpoint")
+    assert finished(cluster, job)["state"] == "Succeeded", cluster.job_log(job)
+    assert cluster.job(job["id"])["attempt"] == 1, "a checkpoint is no attempt"
+    eventually(lambda: cluster.jobs(service="line-validate", state="Succeeded"), LONG_S, "the validation")
+    serving = Registry(cluster.s3).serving("line")
+    assert serving is not None
+    predicted = submit(cluster, "line-predict", "in/one", b"1.0")
+    assert finished(cluster, predicted)["state"] == "Succeeded"
+    answer = json.loads(cluster.read("line-predict", "out/one.json"))
+    assert answer["version"] == serving.version and answer["y"] == pytest.approx(3.0, abs=0.1)
 
 
 @pytest.mark.slow
