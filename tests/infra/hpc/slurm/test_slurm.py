@@ -138,14 +138,19 @@ def test_the_lab_tells_its_size(slurm: Slurm) -> None:
     assert resources.memory >= 1 << 30
 
 
-def test_a_job_lives_through_the_end_of_the_controller(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
+def test_a_job_lives_through_the_end_of_the_controller(tmp_path: Path, how: signal.Signals) -> None:
     with running_lab(tmp_path / "lab", "--cpus", "4") as lab:
         slurm = Slurm(environ=lab.environ)
         given = submission(tmp_path, "touch began; while [ ! -e go ]; do sleep 0.1; done; exit 3")
         job = ask(slurm.submit(given))
         eventually((given.folder / "began").exists)
         controller = lab.pid()
-        os.kill(controller, signal.SIGTERM)  # it writes down what it knows
+        if how == signal.SIGKILL:  # told to end it writes down what it knows; killed, it has what it wrote before
+            kept = lab.folder / "state" / "job_state"
+            began = (given.folder / "began").stat().st_mtime
+            eventually(lambda: kept.stat().st_mtime > began and given.name.encode() in kept.read_bytes())
+        os.kill(controller, how)
         eventually(lambda: not Path(f"/proc/{controller}").exists())
         conf = lab.folder / "slurm.conf"
         told = conf.read_text()
