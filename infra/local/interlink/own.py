@@ -5,14 +5,13 @@ It is started when it is first needed and again when it has died; its jobs outli
 
 import asyncio
 import contextlib
-import hashlib
 import json
 import logging
 import os
 import signal
 import sys
-import tempfile
 import time
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from infra.local.interlink.kit import make_kit
 from infra.local.interlink.nodes import UNIX
 
 MODULE = "infra.hpc"
+SOCKET = "hpc.sock"
 STARTS_S = 60.0
 LONGEST_SOCKET = 100
 """Bytes: the kernel takes 107 of a socket's path."""
@@ -38,15 +38,17 @@ class OwnPlugin:
         self._environ = environ
         self._starting = asyncio.Lock()
         self._child: asyncio.subprocess.Process | None = None
-        path = self._folder / "hpc.sock"
-        if len(str(path).encode()) > LONGEST_SOCKET:
-            name = hashlib.sha256(str(data).encode()).hexdigest()[:16]
-            path = Path(tempfile.gettempdir(), f"dioscar-{os.getuid()}-{name}", "hpc.sock")
-        self._socket = path
+        self._socket = self._listens = self._folder / SOCKET
+        if len(str(self._socket).encode()) > LONGEST_SOCKET:
+            # the same place by a short name, not another place: in a folder of all, another user could be there first
+            held = os.open(data, os.O_PATH | os.O_DIRECTORY)
+            weakref.finalize(self, os.close, held)
+            self._socket = Path(f"/proc/self/fd/{held}", self._folder.name, SOCKET)
+            self._listens = Path("/proc/self/cwd", SOCKET)
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Where it listens, as this process names it."""
         return f"{UNIX}{self._socket}"
 
     @property
@@ -89,15 +91,12 @@ class OwnPlugin:
             self._pid_file.unlink(missing_ok=True)
 
     async def _start(self) -> None:
-        root = self._folder / "pods"
-        for folder in (self._folder, root, self._folder / "checkpoints", self._socket.parent):
+        for folder in (self._folder, self._root, self._folder / "checkpoints"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self._socket.parent.stat().st_uid != os.getuid():
-            raise PluginAway(f"{self._socket.parent} is somebody else's; remove it, or set TMPDIR")
         kit = make_kit(self._folder / "kit", self._environ)
         settings = {
-            "ROOT": str(root),
-            "LISTEN": self.url,
+            "ROOT": str(self._root),
+            "LISTEN": f"{UNIX}{self._listens}",
             "BATCH": "local",
             "RUNTIME": "process",
             "IMAGES": json.dumps({"*supervisor*": {"/supervisor": str(kit)}}),
@@ -124,6 +123,10 @@ class OwnPlugin:
         log.info("started the interLink plugin of this machine (process %d)", self._child.pid)
 
     @property
+    def _root(self) -> Path:
+        return self._folder / "pods"
+
+    @property
     def _pid_file(self) -> Path:
         return self._folder / "hpc.pid"
 
@@ -134,7 +137,7 @@ class OwnPlugin:
             environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         except (OSError, ValueError):
             return None
-        return pid if f"{SETTINGS}LISTEN={self.url}".encode() in environ else None
+        return pid if f"{SETTINGS}ROOT={self._root}".encode() in environ else None
 
     def _last_words(self) -> str:
         with contextlib.suppress(OSError):

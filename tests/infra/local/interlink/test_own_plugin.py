@@ -1,5 +1,6 @@
 """The whole way with nothing configured: an event, a pod, our plugin, a process, an output in the bucket."""
 
+import asyncio
 import base64
 import json
 import os
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from infra.local.interlink.client import Plugin
 from infra.local.interlink.own import OwnPlugin
 from tests.cluster import FUNCTION_SCRIPT, Cluster, eventually
 
@@ -134,7 +136,7 @@ def test_a_cancelled_job_ends_with_all_that_it_has_started(cluster: Cluster) -> 
     deploy(cluster, "sleeps", "echo asleep; sleep 987")
     cluster.put("sleeps", "in/a", b"")
     job = has_printed(cluster, "sleeps", "asleep")
-    assert job["state"] == "Running"
+    eventually(lambda: cluster.job(job["id"])["state"] == "Running", LONG_S, "that it runs")
     cluster.http.post(cluster.url(f"/dioscar/v1/jobs/{job['id']}/cancel")).raise_for_status()
     eventually(lambda: not processes_of(cluster), LONG_S, "the end of its processes")
     assert cluster.job(job["id"])["state"] == "Cancelled"
@@ -191,11 +193,28 @@ def test_a_training_whose_process_dies_goes_on_from_its_checkpoint(cluster: Clus
     assert (model["steps"], model["starts"]) == (60, 2)
 
 
-def test_a_socket_is_short_enough_for_the_kernel_however_deep_its_folder_is(tmp_path: Path) -> None:
-    deep = OwnPlugin(tmp_path / ("x" * 120), {})
-    assert len(deep.url.removeprefix("unix://").encode()) < 108
-    assert deep.url == OwnPlugin(tmp_path / ("x" * 120), {}).url
-    assert deep.url != OwnPlugin(tmp_path / ("y" * 120), {}).url
+def test_a_socket_is_in_the_data_folder_however_deep_that_is(tmp_path: Path) -> None:
+    async def run() -> None:
+        data = tmp_path / ("x" * 120)
+        data.mkdir()
+        own = OwnPlugin(data, os.environ)
+        assert len(own.url.removeprefix("unix://").encode()) < 108
+        plugin = Plugin(own.url)
+        await own.ensure(plugin)
+        socket_file = data / "interlink" / "hpc.sock"
+        assert socket_file.is_socket() and socket_file.stat().st_uid == os.getuid()
+        for file in (socket_file, socket_file.parent):
+            assert file.stat().st_mode & 0o077 == 0, file
+        pid = (data / "interlink" / "hpc.pid").read_text()
+        after = OwnPlugin(data, os.environ)  # as of a cluster that was started again
+        await after.ensure(again := Plugin(after.url))
+        assert (data / "interlink" / "hpc.pid").read_text() == pid, "it was started twice"
+        await after.stop()
+        assert not socket_file.exists(), "it goes on"
+        await plugin.close()
+        await again.close()
+
+    asyncio.run(run())
 
 
 def test_a_call_that_waits_is_served_by_the_cluster_itself(cluster: Cluster) -> None:
