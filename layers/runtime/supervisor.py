@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import uuid
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -37,7 +38,7 @@ def main() -> int:
     handler.setFormatter(logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s"))
     log.addHandler(handler)
     log.propagate = False
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(int(Exit.AGAIN)))  # nothing has been done yet
+    signal.signal(signal.SIGTERM, _leave)
     try:
         return supervise(sys.stdin.buffer.read(), os.environ, sys.stdout.buffer)
     except (InputError, storage.StorageError, ObjectError) as error:
@@ -60,8 +61,11 @@ def supervise(body: bytes, environ: Mapping[str, str], printed: BinaryIO) -> int
         events = [interpret(one) for one in event.bodies]
         log.info("The event tells of %d objects; the script runs for each", len(events))
     first = 0
+    told = threading.Event()
     for one in events:
-        code = _supervise(one, config, environ, printed, job=job)
+        if told.is_set():
+            return int(Exit.AGAIN)
+        code = _supervise(one, config, environ, printed, told, job=job)
         first = first or code
         if code == Exit.AGAIN:
             return code  # it was told to stop; those that are done will be found done, or be done again
@@ -73,10 +77,11 @@ def _supervise(
     config: storage.ServiceConfig,
     environ: Mapping[str, str],
     printed: BinaryIO,
+    told: threading.Event,
     *,
     job: bool,
 ) -> int:
-    """Stage in what the event names, run the script, stage out."""
+    """Stage in what the event names, run the script, stage out; `told` is set by a SIGTERM that did not end it."""
     from layers.runtime import providers
 
     if isinstance(event, StorageEvent):
@@ -108,9 +113,9 @@ def _supervise(
             log.info("INPUT_FILE_PATH variable set to '%s'", variables["INPUT_FILE_PATH"])
         script = _script(environ, Path(folder))
         captured = io.BytesIO()
-        code = _run(script, variables, printed if job else captured)
+        code = _run(script, variables, printed if job else captured, told)
         files = regular_files(produced)
-        with _undisturbed():
+        with _undisturbed(told):
             for output in outputs if code == 0 else ():
                 for path in filter(output.takes, files):
                     log.info("Uploading file '%s' to %s, %s", path, output.provider, output.bucket)
@@ -208,17 +213,15 @@ def _script(environ: Mapping[str, str], folder: Path) -> Path:
     return path
 
 
-def _run(script: Path, variables: Mapping[str, str], printed: BinaryIO) -> int:
+def _run(script: Path, variables: Mapping[str, str], printed: BinaryIO, told: threading.Event) -> int:
     """The script under `sh`, its output streamed to `printed`; SIGTERM is passed on to it, and its end waited for.
 
     Returns its exit status; 128 and the number of the signal that ended it.
     """
     process: subprocess.Popen[bytes] | None = None
-    told = False
 
     def pass_on(*_: object) -> None:
-        nonlocal told
-        told = True
+        told.set()
         if process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
@@ -232,7 +235,7 @@ def _run(script: Path, variables: Mapping[str, str], printed: BinaryIO) -> int:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        if told:
+        if told.is_set():
             pass_on()
         assert process.stdout is not None
         with process.stdout as output:
@@ -252,9 +255,14 @@ def _forget(kept: Path, config: storage.ServiceConfig, event: StorageEvent | Pay
     forget(kept, Copy(client, bucket, kept.name) if client else None)
 
 
-def _undisturbed() -> contextlib.AbstractContextManager[None]:
+def _undisturbed(told: threading.Event) -> contextlib.AbstractContextManager[None]:
     """What is done is stored, SIGTERM or not: another run could do no better."""
-    return _on_sigterm(lambda *_: None)
+    return _on_sigterm(lambda *_: told.set())
+
+
+def _leave(*_: object) -> None:
+    """Nothing has been done yet, of this object at least."""
+    sys.exit(int(Exit.AGAIN))
 
 
 @contextlib.contextmanager

@@ -173,3 +173,18 @@ def test_a_run_that_was_told_to_stop_is_not_followed_by_the_next_object(tmp_path
     variables = environ(f'echo "$STORAGE_OBJECT_KEY" >> {tmp_path}/ran; exit 75', file_stage_in=True)
     assert supervise(json.dumps(event).encode(), {**variables, "JOB_UUID": "1"}, io.BytesIO()) == 75
     assert (tmp_path / "ran").read_text() == "in/a\n"
+
+
+def test_no_object_is_begun_after_sigterm_however_well_the_one_before_has_ended(tmp_path: Path) -> None:
+    records = [build(Notification("b", f"in/{name}"))["Records"][0] for name in "ab"]
+    event = {**build(Notification("b", "in/a")), "Records": records}
+    script = f'trap : TERM; echo "$STORAGE_OBJECT_KEY" >> {tmp_path}/ran; kill -TERM $PPID'
+    process = subprocess.run(
+        [sys.executable, "-P", "-m", "layers.runtime.supervisor"],
+        env={**environ(script, file_stage_in=True), "JOB_UUID": "1"},
+        input=json.dumps(event).encode(),
+        capture_output=True,
+        check=False,
+    )
+    assert process.returncode == 75, process.stdout + process.stderr
+    assert (tmp_path / "ran").read_text() == "in/a\n"
