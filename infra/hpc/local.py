@@ -34,8 +34,11 @@ KEPT_S = 86_400.0
 """For how long jobs that have ended are remembered."""
 LOOK_S = 0.1
 """How often is looked for a free core while a job waits for one."""
+SWEEP_S = 60.0
+"""How often is looked for what need not be remembered any longer."""
 GRACE_S = 60
 MOST_JOBS = 10_000
+"""That wait or run."""
 
 
 @dataclass
@@ -56,6 +59,10 @@ class Local:
         self._folder = root / FOLDER
         self._cores = cores or len(os.sched_getaffinity(0))
         self._jobs: dict[str, _Job] | None = None
+        # what waits, in its order, and what runs: to look at them must not cost more, the more jobs there are
+        self._waiting: dict[str, _Job] = {}
+        self._running: dict[str, _Job] = {}
+        self._swept = 0.0
         self._lock = threading.Lock()
         self._starter: asyncio.Task[None] | None = None
         self._boot = runner.boot()
@@ -74,7 +81,12 @@ class Local:
     async def query(self, ids: Collection[str]) -> dict[str, BatchJob]:
         """See `Batch`."""
         wanted = set(ids)
-        return await self._do(lambda: {job.id: self._tell(job) for job in self._all().values() if job.id in wanted})
+
+        def found() -> dict[str, BatchJob]:
+            jobs = self._all()
+            return {name: self._tell(jobs[name]) for name in wanted if name in jobs}
+
+        return await self._do(found)
 
     async def cancel(self, job: str) -> None:
         """See `Batch`. SIGTERM, and half a minute later SIGKILL."""
@@ -106,8 +118,7 @@ class Local:
 
     def _start_when_free(self) -> None:
         """Start what waits, and go on with it in the background for as long as anything does."""
-        waits = any(self._waits(job) for job in (self._jobs or {}).values())
-        if waits and (self._starter is None or self._starter.done()):
+        if self._waiting and (self._starter is None or self._starter.done()):
             self._starter = asyncio.get_running_loop().create_task(self._keep_starting())
 
     async def _keep_starting(self) -> None:
@@ -122,22 +133,33 @@ class Local:
     # What follows is done by one thread at a time.
 
     def _all(self) -> dict[str, _Job]:
+        """All jobs; those that run have been looked at."""
         if self._jobs is None:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             jobs = [job for folder in self._folder.iterdir() if (job := _read(folder)) is not None]
-            self._jobs = {job.id: job for job in sorted(jobs, key=lambda job: job.submitted)}
-        for job in self._jobs.values():
+            found = {job.id: job for job in sorted(jobs, key=lambda job: job.submitted)}
+            self._waiting, self._running = dict(found), {}
+            for job in jobs:
+                job.cores = min(job.cores, self._cores)  # there may have been more of them
+                self._look(job)
+            self._jobs = found
+        for job in list(self._running.values()):
             self._look(job)
-        old = time.time() - KEPT_S
-        for job in [job for job in self._jobs.values() if job.end and job.end["ended"] < old]:
-            shutil.rmtree(job.folder, ignore_errors=True)
-            del self._jobs[job.id]
+        if time.time() - self._swept > SWEEP_S:
+            self._sweep(self._jobs)
         return self._jobs
+
+    def _sweep(self, jobs: dict[str, _Job]) -> None:
+        self._swept = time.time()
+        old = self._swept - KEPT_S
+        for job in [job for job in jobs.values() if job.end and job.end["ended"] < old]:
+            shutil.rmtree(job.folder, ignore_errors=True)
+            del jobs[job.id]
 
     def _submit(self, submission: Submission) -> str:
         jobs = self._all()
         flags = dict(flag.partition("=")[::2] for flag in submission.flags)
-        if len(jobs) >= MOST_JOBS:
+        if len(self._waiting) + len(self._running) >= MOST_JOBS:
             raise BatchUnavailable(f"{MOST_JOBS} jobs are in the queue already")
         limit = seconds_of(flags.get("--time", ""))
         if flags.get("--time") and limit is None and flags["--time"] not in ("0", "UNLIMITED", "INFINITE"):
@@ -154,25 +176,29 @@ class Local:
         output = str(submission.folder / OUTPUT)
         runner.write(part / runner.JOB, {**record, **what, **limits, "output": output})
         part.rename(job.folder)
-        jobs[job.id] = job
+        jobs[job.id] = self._waiting[job.id] = job
         self._start()
         return job.id
 
     def _cores_of(self, flags: dict[str, str]) -> int:
-        counts = [flags.get(name, "1") for name in ("--cpus-per-task", "--nodes", "--ntasks-per-node")]
-        cores = 1
-        for count in counts:
-            cores *= int(count) if count.isdecimal() else 1
-        return max(1, min(cores, self._cores))
+        """As Slurm counts: `--ntasks` is the number of all tasks, whatever stands beside it."""
+
+        def count(name: str) -> int:
+            return max(1, int(value)) if (value := flags.get(name, "1")).isdecimal() else 1
+
+        tasks = count("--ntasks") if "--ntasks" in flags else count("--nodes") * count("--ntasks-per-node")
+        return min(tasks * count("--cpus-per-task"), self._cores)
 
     def _start(self) -> bool:
         """Start jobs in their order for as long as cores are free; whether any still waits."""
-        jobs = [job for job in self._all().values() if job.end is None]
-        free = self._cores - sum(job.cores for job in jobs if not self._waits(job))
-        for job in filter(self._waits, jobs):
-            if job.cores > free:
+        self._all()
+        while self._waiting:
+            job = next(iter(self._waiting.values()))
+            self._look(job)  # a plugin that was killed may just have started it
+            if job.id not in self._waiting:
+                continue
+            if job.cores > self._cores - sum(one.cores for one in self._running.values()):
                 return True
-            free -= job.cores
             said = job.folder / "runner.log"
             said.touch(mode=0o600)
             with said.open("ab") as log:
@@ -189,11 +215,16 @@ class Local:
             if started.returncode:
                 self._end(job, "FAILED", f"cannot be started; see {said}")
             self._look(job)
+            if job.id in self._waiting:
+                return True
         return False
 
     def _cancel(self, name: str) -> None:
         job = self._all().get(name)
-        if job is None or job.end is not None:
+        if job is None:
+            return
+        self._look(job)
+        if job.end is not None:
             return
         (job.folder / runner.CANCEL).touch(mode=0o600)
         if job.running is not None:
@@ -202,27 +233,35 @@ class Local:
         else:
             self._end(job, "CANCELLED")
 
-    def _waits(self, job: _Job) -> bool:
-        return job.end is None and job.running is None
-
     def _look(self, job: _Job) -> None:
         """Find out how a job goes. What its runner writes last is read last."""
         if job.end is not None:
             return
         if job.running is None:
             job.running = _load(job.folder / runner.RUNNING)
+            if job.running is not None:
+                self._waiting.pop(job.id, None)
+                self._running[job.id] = job
         alive = True
         if job.running is not None:
             alive = job.running["boot"] == self._boot and runner.start_of(job.running["pid"]) == job.running["start"]
-        job.end = _load(job.folder / runner.ENDED)
-        if job.end is None and not alive:
+        end = _load(job.folder / runner.ENDED)
+        if end is not None:
+            self._has_ended(job, end)
+        elif not alive:
             self._kill_left_behind(job)
             self._end(job, "NODE_FAIL", "the process that watched over it is gone")
 
+    def _has_ended(self, job: _Job, end: dict[str, Any]) -> None:
+        job.end = end
+        self._waiting.pop(job.id, None)
+        self._running.pop(job.id, None)
+
     def _end(self, job: _Job, state: str, reason: str = "") -> None:
         started = job.running["started"] if job.running else None
-        job.end = {"state": state, "reason": reason, "started": started, "ended": time.time()}
-        runner.write(job.folder / runner.ENDED, job.end)
+        end = {"state": state, "reason": reason, "started": started, "ended": time.time()}
+        runner.write(job.folder / runner.ENDED, end)
+        self._has_ended(job, end)
 
     def _kill_left_behind(self, job: _Job) -> None:
         mark = f"{runner.MARK}={job.id}".encode()

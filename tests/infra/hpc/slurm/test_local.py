@@ -1,6 +1,7 @@
 """Jobs as plain processes: queued, ended in every way, and not harmed by the end of who has started them."""
 
 import asyncio
+import json
 import os
 import signal
 import time
@@ -10,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from infra.hpc.batch import BatchJob, BatchRefused, BatchState
+import infra.hpc.local
+from infra.hpc.batch import BatchJob, BatchRefused, BatchState, BatchUnavailable
 from infra.hpc.local import FOLDER, Local
 from tests.cluster import PATIENCE_S
 from tests.infra.hpc.slurm.test_slurm import submission
@@ -77,6 +79,77 @@ def test_jobs_wait_for_cores_in_their_order(tmp_path: Path) -> None:
         (given[2].folder / "go").touch()
         assert (await ended(local, jobs[3])).state is BatchState.COMPLETED
         assert (await local.ping()).cpus == 2
+        await local.close()
+
+    asyncio.run(run())
+
+
+def test_a_job_takes_as_many_cores_as_its_tasks_do(tmp_path: Path) -> None:
+    async def run() -> None:
+        local = Local(tmp_path, cores=16)
+        for flags, cores in (
+            ((), 1),
+            (("--ntasks=8",), 8),
+            (("--ntasks=3", "--cpus-per-task=2", "--nodes=3"), 6),
+            (("--nodes=2", "--ntasks-per-node=3"), 6),
+            (("--ntasks=64",), 16),
+        ):
+            job = await local.submit(submission(tmp_path, "true", *flags))
+            assert json.loads((tmp_path / FOLDER / job / "job.json").read_text())["cores"] == cores, flags
+        await local.close()
+
+    asyncio.run(run())
+
+
+def test_what_has_ended_takes_no_place_in_the_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infra.hpc.local.MOST_JOBS", 2)
+
+    async def run() -> None:
+        local = Local(tmp_path, cores=1)
+        for _ in range(2):
+            await ended(local, await local.submit(submission(tmp_path, "true")))
+        waits = "while [ ! -e go ]; do sleep 0.05; done"
+        given = [submission(tmp_path, waits) for _ in range(2)]
+        jobs = [await local.submit(one) for one in given]
+        with pytest.raises(BatchUnavailable, match="2 jobs"):
+            await local.submit(submission(tmp_path, "true"))
+        for one in given:
+            (one.folder / "go").touch()
+        for job in jobs:
+            assert (await ended(local, job)).state is BatchState.COMPLETED
+        await local.close()
+
+    asyncio.run(run())
+
+
+def test_a_look_at_the_queue_costs_the_same_however_long_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+
+    def counted(path: Path) -> dict[str, Any] | None:
+        read.append(path)
+        return load(path)
+
+    load = infra.hpc.local._load
+    monkeypatch.setattr(infra.hpc.local, "_load", counted)
+    monkeypatch.setattr(Local, "_start_when_free", lambda local: None)  # nothing else looks meanwhile
+
+    async def run() -> None:
+        local = Local(tmp_path, cores=1)
+        jobs = [await local.submit(submission(tmp_path, "exec sleep 300"))]
+        counts = []
+        for more in (2, 20):
+            jobs += [await local.submit(submission(tmp_path, "true")) for _ in range(more)]
+            read.clear()
+            found = await local.query(jobs)
+            await local.ping()
+            assert local._start()
+            counts.append(len(read))
+            states = [found[job].state for job in jobs]
+            assert states == [BatchState.RUNNING] + [BatchState.PENDING] * (len(jobs) - 1)
+        assert counts[0] == counts[1] > 0, counts
+        for job in reversed(jobs):
+            await local.cancel(job)
+        await ended(local, jobs[0])
         await local.close()
 
     asyncio.run(run())
