@@ -335,7 +335,9 @@ class Lifecycle:
             elif record.run is not None and time.time() - record.run.intent > _DOUBT_S:
                 log.info("pod %s/%s: was never submitted", record.namespace, record.name)
                 record.runs.clear()  # the caller got no answer; it may create the pod again
+                record.script = ""
                 await self._save(record)
+                await self._pods.strip(record)
 
     @staticmethod
     def _to_be_ended(record: Record) -> bool:
@@ -354,17 +356,24 @@ class Lifecycle:
                     cancels.append(self._cancel(record, live))
                 elif record.uid in self._creating or record.uid in self._again:
                     done = False  # a submission is under way; it sees that it is not wanted any more
-                elif self._to_be_ended(record):
-                    record.cancelled, record.script = True, ""
-                    try:
-                        await self._save(record)
-                    except Unavailable:
-                        record.cancelled = False
-                        raise
-                    await self._pods.strip(record)
+                else:
+                    await self._put_away(record)
             if errors := [one for one in await asyncio.gather(*cancels, return_exceptions=True) if one is not None]:
                 raise errors[0]
         return done
+
+    async def _put_away(self, record: Record) -> None:
+        """Note that no job of a pod is left, and remove its files, unless it is created again meanwhile."""
+        async with self._lock(record.uid):  # a creation that comes now writes its files when these are gone
+            if not self._to_be_ended(record):
+                return
+            record.cancelled, record.script = True, ""
+            try:
+                await self._save(record)
+            except Unavailable:
+                record.cancelled = False
+                raise
+            await self._pods.strip(record)
 
     async def _cancel(self, record: Record, jobs: Iterable[BatchJob]) -> None:
         async with self._lock(record.uid):

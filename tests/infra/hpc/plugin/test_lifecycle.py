@@ -1,5 +1,6 @@
 """The life of a pod, and the faults that a batch system and a virtual kubelet have."""
 
+import asyncio
 import errno
 import json
 import threading
@@ -11,9 +12,11 @@ from typing import Any
 import pytest
 
 from infra.hpc import lifecycle, pods
-from infra.hpc.batch import BatchJob, BatchState
+from infra.hpc.batch import BatchJob, BatchState, Submission
 from infra.hpc.pods import Pods, RootError
-from tests.infra.hpc.plugin.fake import INIT, MAIN, UID, Client, oscar_pod, serving, until
+from infra.hpc.protocol import CreateRequest
+from infra.hpc.settings import Settings
+from tests.infra.hpc.plugin.fake import INIT, MAIN, UID, Client, oscar_pod, serving, until, write
 
 
 @pytest.fixture
@@ -126,6 +129,69 @@ def test_a_pod_that_is_created_after_all_is_not_the_job_that_was_ended_meanwhile
         assert reply.json()["PodJID"] != late
         assert (plugin.folder() / "job.sh").is_file()
         assert "waiting" in plugin.state(oscar_pod()["pod"])
+
+
+def test_a_pod_that_is_created_again_while_it_is_put_away_keeps_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saving, asked, written = threading.Event(), threading.Event(), threading.Event()
+    save, strip = pods._write, pods._strip
+
+    def slow_save(folder: Path, content: bytes, durable: bool) -> None:
+        if b'"cancelled":true' in content:
+            saving.set()
+            assert asked.wait(30)
+        save(folder, content, durable)
+
+    def late_strip(folder: Path, containers: list[str]) -> None:
+        written.wait(0.5)  # long enough for a creation that does not wait for it
+        strip(folder, containers)
+
+    def writer(pod: CreateRequest, folder: Path, settings: Settings) -> Submission:
+        submission = write(pod, folder, settings)
+        if saving.is_set():
+            written.set()
+        return submission
+
+    create = lifecycle.Lifecycle.create
+
+    async def noted_create(self: lifecycle.Lifecycle, request: CreateRequest) -> lifecycle.Created:
+        making = asyncio.ensure_future(create(self, request))
+        await asyncio.sleep(0)
+        if saving.is_set():
+            asyncio.get_running_loop().call_later(0.05, asked.set)
+        return await making
+
+    with serving(tmp_path, writer, submit_within=0.2) as plugin:
+        plugin.batch.fault("down")
+        assert plugin.create(oscar_pod()).status_code == 503
+        monkeypatch.setattr(lifecycle.Lifecycle, "create", noted_create)
+        monkeypatch.setattr(pods, "_write", slow_save)
+        monkeypatch.setattr(pods, "_strip", late_strip)
+        plugin.batch.fault("down", on=False)
+        assert saving.wait(30)
+        replies = []
+        thread = threading.Thread(target=lambda: replies.append(plugin.create(oscar_pod())))
+        thread.start()
+        thread.join()
+        assert replies[0].status_code == 200
+        assert (plugin.folder() / "job.sh").is_file() and (plugin.folder() / "secrets").is_dir()
+
+
+def test_a_creation_that_was_cut_off_leaves_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "_DOUBT_S", 0.0)
+    with serving(tmp_path) as plugin:
+        created(plugin)
+    left = record(plugin)
+    left["runs"][0].update(id="", submitted=None)  # as a plugin leaves it that is killed before sbatch
+    (plugin.folder() / "pod.json").write_text(json.dumps(left))
+    plugin.batch.purge("1")
+    assert (plugin.folder() / "secrets").is_dir()
+    with serving(tmp_path) as plugin:
+        until(lambda: not (plugin.folder() / "secrets").exists())
+        assert not record(plugin)["runs"] and not record(plugin)["script"]
+        assert plugin.create(oscar_pod()).status_code == 200
+        assert (plugin.folder() / "job.sh").is_file()
 
 
 def test_a_batch_system_that_hangs_is_not_waited_for_longer_than_interlink_does(
