@@ -26,6 +26,7 @@ from functions.pulsar.band import EFFELSBERG, OTHER_BANDS, Band
 from functions.pulsar.empirical import empirical_model
 from functions.pulsar.features import FeatureMaker, Features, pool_samples
 from functions.pulsar.frames import FramesFile
+from functions.pulsar.gate import MODEL
 from functions.pulsar.labelled import LabelledFrame, Population, balanced, draw_frames, labels_of
 from functions.pulsar.labels import COMPONENTS
 from functions.pulsar.scene import THEORETICAL, Model
@@ -115,7 +116,9 @@ def run(source: Path, destination: Path, settings: Settings, job: Job) -> None:
     model, metrics = trainer.finish()
     (destination / f"{source.name}.onnx").write_bytes(model)
     (destination / f"{source.name}.metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
-    versions.write_version(source, destination, model, metrics, job.inputs, settings.dioscar_registry)
+    version = versions.write_version(source, destination, model, metrics, job.inputs, settings.dioscar_registry)
+    told = f"version {version}: pulsar-validate decides whether it serves; ./dioscar models show {MODEL} {version}"
+    print(told, flush=True)  # noqa: T201 - the job's log
 
 
 class Trainer:

@@ -6,7 +6,7 @@ that fails is no error: the report says why, and no promotion is written.
 """
 
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,19 @@ def run(source: Path, destination: Path, settings: Settings, job: Job) -> None:
     target = destination / f"{source.name}.report"
     data = write_report(document, target.with_name(f"{target.name}.json"), target.with_name(f"{target.name}.html"))
     registry.write(destination, registry.report_files(candidate.manifest.version, data))
+    promotion: Mapping[str, bytes] = {}
     if verdict.passed:
-        registry.write(destination, registry.promotion_files(candidate.manifest, job.model(MODEL), data))
+        promotion = registry.promotion_files(candidate.manifest, job.model(MODEL), data)
+        registry.write(destination, promotion)
+    print(_told(candidate.manifest.version, verdict, promotion), flush=True)  # noqa: T201 - the job's log
+
+
+def _told(version: str, verdict: Verdict, promotion: Iterable[str]) -> str:
+    """The verdict in a line: what is refused is no failure of the job, and would go unseen in its log."""
+    for path in promotion:
+        number = int(Path(path).name.partition("-")[0])
+        return f"version {version} promoted as number {number}: {len(verdict.reasons)} checks passed"
+    return f"version {version} refused: {'; '.join(verdict.refusals)}"
 
 
 def _files(name: str, request: Request, inputs: Sequence[Input]) -> list[Input]:

@@ -23,8 +23,11 @@ STREAMS = {
 
 def write_version(
     source: Path, destination: Path, model: bytes, metrics: Mapping[str, Any], inputs: Sequence[Input], bucket: str
-) -> None:
-    """Write `versions/<version>/` and `<request>.validate.json`; `source` is what `model` was asked for by."""
+) -> str:
+    """Write `versions/<version>/` and `<request>.validate.json`; `source` is what `model` was asked for by.
+
+    Returns the version.
+    """
     metadata = classifier.load(destination / f"{source.name}.onnx").metadata
     manifest = registry.Manifest.of(
         MODEL,
@@ -53,6 +56,7 @@ def write_version(
         ],
     }
     (destination / f"{source.name}.validate.json").write_text(json.dumps(request, indent=1) + "\n")
+    return manifest.version
 
 
 def _plain(value: Any) -> Any:

@@ -50,8 +50,12 @@ def test_a_training_gives_a_model_that_serves_and_its_metrics(trained: Path) -> 
     assert json.loads(model.metadata["request"]) == metrics["request"]
 
 
-def test_the_same_request_gives_the_same_model(trained: Path, tmp_path: Path) -> None:
+def test_the_same_request_gives_the_same_model(
+    trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert train(tmp_path).code == 0
+    version = classifier.load(trained / "request.json.onnx").sha256[:16]
+    assert f"version {version}: pulsar-validate decides" in capfd.readouterr().out
     assert (tmp_path / "request.json.onnx").read_bytes() == (trained / "request.json.onnx").read_bytes()
 
 

@@ -59,7 +59,9 @@ def weak(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_truly_better_candidate_is_promoted(weak: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_truly_better_candidate_is_promoted(
+    weak: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     # as the twin's own gate, for fewer samples: with its own one a cluster promotes in test_validate_cluster.py
     rules = tuple(replace(rule, samples=50, floor=rule.floor and rule.floor - 0.1, bound=None) for rule in GATE.rules)
     monkeypatch.setattr("functions.pulsar.validate.GATE", replace(GATE, rules=rules))
@@ -78,16 +80,21 @@ def test_a_truly_better_candidate_is_promoted(weak: Path, tmp_path: Path, monkey
     assert promotion["report"] == hashlib.sha256(data).hexdigest()
     (kept,) = (tmp_path / f"out/versions/{digest[:16]}/reports").iterdir()
     assert kept.read_bytes() == data
+    assert f"version {digest[:16]} promoted as number 8: " in capfd.readouterr().out
     assert f"{MODEL}: passes" in (tmp_path / "out/v.json.report.html").read_text()
 
 
-def test_a_worse_candidate_is_refused_and_the_report_says_why(tmp_path: Path) -> None:
+def test_a_worse_candidate_is_refused_and_report_and_log_say_why(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     outcome = validate(tmp_path, version(tmp_path / "c", with_thresholds(**WEAK)), SOME)
     assert outcome.code == 0, outcome.message
     assert not any("promotions/" in output.path for output in outcome.outputs)
     report = report_of(tmp_path)
     assert report["passed"] is False and ("exact_match", "better") in failed(report)
     assert report["metrics"][0]["difference"]["value"] < 0
+    (told,) = [line for line in capfd.readouterr().out.splitlines() if " refused: " in line]
+    assert all(reason["sentence"] in told for reason in report["reasons"] if not reason["passed"])
     assert f"{MODEL}: is refused" in (tmp_path / "out/v.json.report.html").read_text()
 
 
@@ -349,8 +356,10 @@ def test_a_trained_model_becomes_a_version_with_all_that_it_comes_from(frames: P
     content = SHIPPED.read_bytes()
     (tmp_path / "train.json.onnx").write_bytes(content)
     metrics = {"request": {"seed": 1, "validation_frames": 36}, "exact_match": 0.9, "recall": {"7-9": float("nan")}}
-    versions.write_version(source, tmp_path, content, {**metrics, "losses": [1.0]}, [given(frames)], "my-models")
+    more = {**metrics, "losses": [1.0]}
+    told = versions.write_version(source, tmp_path, content, more, [given(frames)], "my-models")
     name = classifier.load(SHIPPED).sha256[:16]
+    assert told == name
     folder = tmp_path / "versions" / name
     assert (folder / "model.onnx").read_bytes() == content
     manifest = Manifest.read((folder / "manifest.json").read_bytes(), "manifest.json")
