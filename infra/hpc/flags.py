@@ -46,6 +46,8 @@ INSTEAD = {
     "--requeue": ("--no-requeue",),
 }
 """Options of ours that one of these makes superfluous, or wrong."""
+UNCOUNTED = ("--gpus-per-task", "--ntasks-per-socket", "--ntasks-per-core")
+"""Options that make tasks, or limit how many there are, without a number of all of them."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +93,16 @@ def flags_of(pod: Pod, settings: Settings) -> tuple[str, ...]:
 
 
 def ranks_of(pod: Pod, flags: Sequence[str]) -> Ranks:
-    """How many ranks a job of these options has."""
+    """How many tasks a job of these options has. Raises PodRefused where that is not known before it starts."""
     values = dict(map(_split, flags))
-    nodes, total = _count(values.get("--nodes")), _count(values.get("--ntasks"))
-    tasks = _count(values.get("--ntasks-per-node"))
-    if "--ntasks" in values and "--ntasks-per-node" not in values:
+    counted = "--ntasks" in values or "--ntasks-per-node" in values
+    for name in UNCOUNTED:
+        if name in values and not counted:
+            raise PodRefused(f"option {name}={values[name]}: does not say how many tasks; write --ntasks=NUMBER, too")
+    nodes, total = _number("--nodes", values), _number("--ntasks", values)
+    if "--ntasks" in values:
         return Ranks(1, total) if total % nodes else Ranks(nodes, total // nodes)
-    return Ranks(nodes, tasks)
+    return Ranks(nodes, _number("--ntasks-per-node", values))
 
 
 def parse_flags(text: str, allowed: Iterable[str]) -> dict[str, str]:
@@ -221,6 +226,8 @@ def _split(flag: str) -> tuple[str, str]:
     return name, value
 
 
-def _count(value: str | None) -> int:
-    first = (value or "1").partition("-")[0]
-    return int(first) if first.isdecimal() and int(first) else 1
+def _number(name: str, values: Mapping[str, str]) -> int:
+    value = values.get(name, "1")
+    if not re.fullmatch(r"[1-9]\d{0,5}", value):
+        raise PodRefused(f"option {name}={value}: is not one number, so ranks cannot be counted; write {name}=2")
+    return int(value)

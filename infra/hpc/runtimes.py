@@ -13,6 +13,7 @@ from pathlib import Path
 
 from infra.hpc.environment import Environment
 from infra.hpc.flags import Ranks, annotation, gpus_of
+from infra.hpc.launcher import words_of
 from infra.hpc.mounts import Mount, image_mounts, target_of
 from infra.hpc.protocol import Container, Pod, PodRefused
 from infra.hpc.settings import Settings
@@ -27,17 +28,6 @@ OPTIONS = re.compile(
     r"--(nv|rocm|cleanenv|contain|containall|no-home|no-eval|writable-tmpfs|fakeroot|ipc|pid|unsquash)"
 )
 """The options of Apptainer that an annotation may give: none opens the node's files to the container."""
-MPI_OPTIONS: Mapping[str, int] = {
-    **dict.fromkeys(("-n", "-np", "--np", "-ppn", "-npernode", "--npernode", "--map-by", "--bind-to", "--rank-by"), 1),
-    **dict.fromkeys(("--oversubscribe", "--allow-run-as-root", "--report-bindings", "--tag-output"), 0),
-    **dict.fromkeys(("-bind-to", "-map-by", "-l", "--label", "--overlap", "--exact", "--unbuffered"), 0),
-    **dict.fromkeys(("--mpi", "--cpu-bind", "--mem-bind", "--distribution", "--hint", "--ntasks", "--nodes"), 1),
-    **dict.fromkeys(("--ntasks-per-node", "--cpus-per-task", "--kill-on-bad-exit", "--wait", "--gpus-per-task"), 1),
-    **dict.fromkeys(("--mca", "-mca", "-genv"), 2),
-}
-"""The options of mpiexec and srun that an annotation may give, with how many values they have."""
-MCA = re.compile(r"(btl|pml|mtl|osc|coll|io|hwloc|rmaps)(_\w+)?")
-LAUNCHERS = ("mpiexec", "mpirun", "srun")
 
 
 @dataclass(frozen=True)
@@ -68,22 +58,6 @@ def with_image(
     if settings.runtime == "process":
         return [*(one for one in image_mounts(container.image, settings) if one.target not in taken), *mounts]
     return [*mounts, *(Mount(Path(path), path) for path in more.values() if path not in taken)]
-
-
-def launcher(pod: Pod, ranks: Ranks) -> list[str] | None:
-    """The words before a start script that make it run once for each rank; None where there is one.
-
-    `srun` takes SIGTERM for an order to end the step, so it is kept from it, and the ranks are told by scancel.
-    """
-    given = annotation(pod.metadata.annotations, "mpi-flags")
-    if given is None:
-        return None if ranks.total == 1 else _srun([])
-    words = [] if given.strip() == "true" else _mpi_words(given)
-    if words and words[0] in LAUNCHERS[:2]:
-        return [words[0], *_np(words[1:], ranks), *words[1:]]
-    if not words or words[0] == "srun":
-        return _srun(words[1:])
-    return ["mpiexec", *_np(words, ranks), *words]
 
 
 def image_of(container: Container, pod: Pod, settings: Settings) -> str:
@@ -118,15 +92,33 @@ def _prologue(start: Start) -> str:
     lines = [f"here={shlex.quote(str(start.folder))}"]
     if _ranked(start):
         lines += [
-            "RANK=${OMPI_COMM_WORLD_RANK:-${PMI_RANK:-${SLURM_PROCID:-${RANK:-0}}}}",
-            "LOCAL_RANK=${OMPI_COMM_WORLD_LOCAL_RANK:-${MPI_LOCALRANKID:-${SLURM_LOCALID:-${LOCAL_RANK:-$RANK}}}}",
-            f"WORLD_SIZE={start.ranks.total}",
+            WHICH_RANK.format(total=start.ranks.total, unless="0" if start.ranks.total == 1 else "none"),
             "MASTER_ADDR=${DIOSCAR_FIRST_NODE:-127.0.0.1}",
             'getent hosts "$MASTER_ADDR" >/dev/null 2>&1 || MASTER_ADDR=${SLURM_LAUNCH_NODE_IPADDR:-127.0.0.1}',
             "MASTER_PORT=${DIOSCAR_FIRST_PORT:-29500}",
             f"export {' '.join(RANK_VARIABLES)}",
         ]
     return "\n".join(lines) + "\n"
+
+
+WHICH_RANK = """if [ -n "${{OMPI_COMM_WORLD_RANK-}}" ]; then
+    RANK=$OMPI_COMM_WORLD_RANK WORLD_SIZE=${{OMPI_COMM_WORLD_SIZE:-{total}}}
+    LOCAL_RANK=${{OMPI_COMM_WORLD_LOCAL_RANK:-$RANK}}
+elif [ -n "${{PMI_RANK-}}" ]; then
+    RANK=$PMI_RANK WORLD_SIZE=${{PMI_SIZE:-{total}}}
+    LOCAL_RANK=${{MPI_LOCALRANKID:-${{SLURM_LOCALID:-$RANK}}}}
+elif [ -n "${{SLURM_STEP_ID-}}" ]; then
+    RANK=$SLURM_PROCID WORLD_SIZE=${{SLURM_STEP_NUM_TASKS:-${{SLURM_NTASKS:-{total}}}}}
+    LOCAL_RANK=${{SLURM_LOCALID:-$RANK}}
+else
+    RANK=${{RANK:-{unless}}} WORLD_SIZE={total}
+    LOCAL_RANK=$RANK
+fi
+if ! [ "$RANK" -lt "$WORLD_SIZE" ] 2>/dev/null; then
+    echo "rank $RANK of $WORLD_SIZE: what starts the ranks does not say which one this is" >&2
+    exit 64
+fi"""
+"""Which rank this is, and of how many, by what has started it. Not knowing is no rank 0: all would do all the work."""
 
 
 def _ranked(start: Start) -> bool:
@@ -331,7 +323,7 @@ def _program(start: Start, *names: str) -> str:
 
 def _options(pod: Pod) -> list[str]:
     given = annotation(pod.metadata.annotations, "singularity-options")
-    words = _words(given or "", "singularity-options")
+    words = words_of(given or "", "singularity-options")
     for word in words:
         if not OPTIONS.fullmatch(word):
             raise PodRefused(
@@ -346,7 +338,7 @@ def _annotated_mounts(pod: Pod, settings: Settings) -> list[Mount]:
 
     where = "annotation slurm-job.vk.io/singularity-mounts"
     mounts = []
-    words = _words(annotation(pod.metadata.annotations, "singularity-mounts") or "", "singularity-mounts")
+    words = words_of(annotation(pod.metadata.annotations, "singularity-mounts") or "", "singularity-mounts")
     for word in words:
         if word in ("--bind", "-B"):
             continue
@@ -360,40 +352,3 @@ def _annotated_mounts(pod: Pod, settings: Settings) -> list[Mount]:
                 raise PodRefused(f"{where}: {source}: is not below a path that this site allows (setting host_paths)")
             mounts.append(Mount(real, target_of(target or source, where), mode == "ro"))
     return mounts
-
-
-def _mpi_words(given: str) -> list[str]:
-    where = "annotation slurm-job.vk.io/mpi-flags"
-    words = _words(given, "mpi-flags")
-    rest = list(words[1:] if words and words[0] in LAUNCHERS else words)
-    while rest:
-        word = rest.pop(0)
-        name, equals, _ = word.partition("=")
-        values = MPI_OPTIONS.get(name)
-        if values is None:
-            raise PodRefused(f'{where}: "{word}" is not allowed here; leave it out')
-        taken = [] if equals else [rest.pop(0) for _ in range(min(values, len(rest)))]
-        if name.endswith("mca") and (not taken or not MCA.fullmatch(taken[0])):
-            raise PodRefused(f'{where}: "{" ".join([word, *taken])}" is not allowed here; leave it out')
-        if any(value.startswith("-") for value in taken):
-            raise PodRefused(f'{where}: "{word}" has no value; write one after it')
-    return words
-
-
-def _srun(words: list[str]) -> list[str]:
-    mpi = [] if any(word.startswith("--mpi") for word in words) else ["--mpi=none"]
-    return ["srun", *mpi, "--export=ALL", "--wait=0", "--kill-on-bad-exit=0", *words]
-
-
-def _np(words: Sequence[str], ranks: Ranks) -> list[str]:
-    return [] if {"-n", "-np", "--np"} & set(words) else ["-np", str(ranks.total)]
-
-
-def _words(text: str, name: str) -> list[str]:
-    try:
-        words = shlex.split(text)
-    except ValueError as error:
-        raise PodRefused(f"annotation slurm-job.vk.io/{name}: {str(error).lower()}; close the quotes") from None
-    if not all(word.isprintable() for word in words):
-        raise PodRefused(f"annotation slurm-job.vk.io/{name}: holds a character that cannot be printed; leave it out")
-    return words

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from infra.hpc.batch import Submission
 from infra.hpc.environment import Environment
-from infra.hpc.flags import Ranks, annotation, flags_of, ranks_of
+from infra.hpc.flags import Ranks, annotation, flags_of
 from infra.hpc.folder import CLAIM, NAME, OUTPUT, sync_folder
+from infra.hpc.launcher import launcher, started
 from infra.hpc.mounts import Volumes, private_file, private_folder
 from infra.hpc.protocol import Container, CreateRequest, Pod, PodRefused
-from infra.hpc.runtimes import ROOT, START, Start, files_of, launcher, start_script, with_image
+from infra.hpc.runtimes import ROOT, START, Start, files_of, start_script, with_image
 from infra.hpc.settings import Settings
 
 SCRIPT, CONTAINERS, PRE_EXEC = "job.sh", "containers", "pre-exec"
@@ -33,7 +34,7 @@ def write(request: CreateRequest, folder: Path, settings: Settings) -> Submissio
     pod = request.pod
     _check(request, settings)
     flags = flags_of(pod, settings)
-    ranks = ranks_of(pod, flags)
+    ranks = started(pod, flags)
     many = ranks.total > 1 or annotation(pod.metadata.annotations, "mpi-flags") is not None
     if many and len(pod.spec.containers) > 1:
         raise PodRefused(f"pod {pod.metadata.name}: a pod of several ranks has one container; leave the others out")

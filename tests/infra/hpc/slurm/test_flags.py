@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.hpc.flags import Ranks, flags_of, parse_flags, ranks_of
+from infra.hpc.launcher import launcher, started
 from infra.hpc.protocol import CreateRequest, PodRefused
-from infra.hpc.runtimes import launcher
 from infra.hpc.settings import ALLOWED_FLAGS
 from tests.infra.hpc.slurm.pods import container, pod, settings_for
 
@@ -132,9 +132,56 @@ def test_mpi_flags_choose_what_starts_the_ranks(text: str, words: list[str]) -> 
 
 
 @pytest.mark.parametrize(
-    "text", ["sh -c id", "-np 2 evil", "--wdir /", "-launcher /x", "--mca plm_rsh_agent /x", "srun -w x"]
+    "text",
+    [
+        "sh -c id",
+        "-np 2 evil",
+        "--wdir /",
+        "-launcher /x",
+        "--mca plm_rsh_agent /x",
+        "srun -w x",
+        "-genv PATH /x",
+        "mpiexec -genv APPTAINER_BIND /home:/mnt",
+        "srun --nodes=2 --ntasks-per-node=2",
+    ],
 )
 def test_other_mpi_flags_are_refused(text: str) -> None:
     request = pod(container("true"), annotations={"slurm-job.vk.io/mpi-flags": text})
     with pytest.raises(PodRefused, match="mpi-flags"):
         launcher(CreateRequest.model_validate(request).pod, Ranks(1, 2))
+
+
+@pytest.mark.parametrize("text, total", [("-np 3", 3), ("mpirun --np=4", 4), ("srun --ntasks=2", 2), ("true", 6)])
+def test_the_number_in_mpi_flags_is_that_of_the_ranks(text: str, total: int) -> None:
+    request = pod(container("true"), annotations={"slurm-job.vk.io/mpi-flags": text})
+    assert started(CreateRequest.model_validate(request).pod, ["--nodes=2", "--ntasks-per-node=3"]).total == total
+
+
+@pytest.mark.parametrize("text", ["-np two", "-np 0", "-n 2 -np 3", "-np"])
+def test_mpi_flags_that_do_not_say_how_many_are_refused(text: str) -> None:
+    request = pod(container("true"), annotations={"slurm-job.vk.io/mpi-flags": text})
+    with pytest.raises(PodRefused, match="mpi-flags"):
+        started(CreateRequest.model_validate(request).pod, [])
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("--nodes=1-2 --ntasks-per-node=2", "--nodes=1-2: is not one number"),
+        ("--nodes=2-4", "--nodes=2-4: is not one number"),
+        ("--nodes=1,3 --ntasks=2", "--nodes=1,3: is not one number"),
+        ("--gpus=4 --gpus-per-task=1", "--gpus-per-task=1: does not say how many"),
+        ("--ntasks-per-socket=2", "--ntasks-per-socket=2: does not say how many"),
+        ("--ntasks=many", "--ntasks=many: is not one number"),
+    ],
+)
+def test_tasks_that_cannot_be_counted_are_refused(text: str, words: str) -> None:
+    request = CreateRequest.model_validate(pod(container("true"))).pod
+    with pytest.raises(PodRefused, match=words):
+        ranks_of(request, flags(text))
+
+
+def test_tasks_are_counted_as_slurm_does() -> None:
+    request = CreateRequest.model_validate(pod(container("true"))).pod
+    assert ranks_of(request, flags("--nodes=2 --ntasks-per-node=2 --ntasks=3")).total == 3
+    assert ranks_of(request, flags("--gpus-per-task=1 --ntasks=4")).total == 4

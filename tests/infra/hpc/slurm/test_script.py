@@ -343,3 +343,50 @@ def test_mpiexec_starts_the_ranks_where_mpi_flags_are_its_own(tmp_path: Path) ->
     assert run(submission, PATH=f"{programs}:{os.environ['PATH']}") == 0, log(submission)
     assert (tmp_path / "told").read_text().startswith("-np 2 --bind-to none /bin/sh ")
     assert [(tmp_path / f"{rank}").read_text() for rank in range(2)] == ["0 2\n", "1 2\n"]
+
+
+MPIEXEC = """#!/bin/sh
+[ "$1" = -np ] && count=$2 && shift 2
+rank=0
+while [ $rank -lt $count ]; do
+    {tell} "$@" &
+    rank=$((rank + 1))
+done
+wait
+"""
+
+
+@pytest.mark.parametrize("tell", [
+    "OMPI_COMM_WORLD_RANK=$rank OMPI_COMM_WORLD_SIZE=$count OMPI_COMM_WORLD_LOCAL_RANK=$rank",
+    "PMI_RANK=$rank PMI_SIZE=$count MPI_LOCALRANKID=$rank",
+    "SLURM_STEP_ID=0 SLURM_PROCID=$rank SLURM_STEP_NUM_TASKS=$count SLURM_LOCALID=$rank",
+])  # fmt: skip
+@pytest.mark.parametrize("flags", ["", "--ntasks=3"])
+def test_ranks_are_counted_by_what_starts_them(tmp_path: Path, tell: str, flags: str) -> None:
+    environ = programs(tmp_path / "bin", mpiexec=MPIEXEC.format(tell=f"env {tell}"))
+    annotations = {"slurm-job.vk.io/mpi-flags": "-np 2", "slurm-job.vk.io/flags": flags}
+    text = f"echo rank $RANK of $WORLD_SIZE, here $LOCAL_RANK >{tmp_path}/$RANK"
+    submission = written(tmp_path, pod(container(text), annotations=annotations))
+    # as in a batch script of Slurm's, which is a task itself
+    run(submission, SLURM_PROCID="0", SLURM_NTASKS="5", SLURM_LOCALID="0", **environ)
+    assert [(tmp_path / f"{rank}").read_text() for rank in range(2)] == [
+        "rank 0 of 2, here 0\n",
+        "rank 1 of 2, here 1\n",
+    ], log(submission)
+
+
+def test_ranks_that_are_not_told_which_they_are_do_nothing(tmp_path: Path) -> None:
+    environ = programs(tmp_path / "bin", mpiexec="#!/bin/sh\nshift 2\n$* & first=$!\n$* && wait $first\n")
+    request = pod(container("echo all the work"), annotations={"slurm-job.vk.io/mpi-flags": "-np 2"})
+    submission = written(tmp_path, request)
+    assert run(submission, SLURM_PROCID="0", SLURM_NTASKS="2", **environ) == 64
+    assert log(submission).count("does not say which one") == 2 and "all the work" not in log(submission)
+
+
+def programs(folder: Path, **texts: str) -> dict[str, str]:
+    """The variable that finds these programs before others."""
+    folder.mkdir()
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    return {"PATH": os.pathsep.join((str(folder), os.environ["PATH"]))}
