@@ -3,6 +3,9 @@
 Kinds that interLink brings: ConfigMap, Secret, projected, emptyDir, and hostPath where the site allows it. Any other is
 refused: a container must not start without what it mounts. Files are readable by the account that runs the job only; of
 a file's mode, what its owner may do is kept. An emptyDir outlives a run of its pod that ends with 75.
+
+What a pod can write, it can put links into, and whoever mounts a path in it follows them on the node. So no path in an
+emptyDir is mounted, and one of the node's is looked at again when the container starts (`infra.hpc.runtimes`).
 """
 
 import os
@@ -25,6 +28,8 @@ class Mount:
     source: Path
     target: str
     read_only: bool = False
+    of_the_node: bool = False
+    """A host path: whoever can write there may have put a link into it since."""
 
 
 class Volumes:
@@ -64,13 +69,19 @@ class Volumes:
             self._made[mount.name] = self._make(volume)
         source = self._made[mount.name]
         if mount.sub_path:
-            source = source / _inside(mount.sub_path, f"{where}: subPath")
+            path = source / _inside(mount.sub_path, f"{where}: subPath")
             if volume.empty_dir is not None:
-                private_folder(source)
-            elif volume.host_path is None and not source.exists():
+                raise PodRefused(f"{where}: subPath: of an emptyDir only the whole can be mounted; leave subPath out")
+            if volume.host_path is not None:
+                path = Path(os.path.realpath(path))
+                if not path.is_relative_to(source):
+                    raise PodRefused(f"{where}: subPath: a link leads out of {source}; write a path that stays in it")
+            elif not path.exists():
                 raise PodRefused(f'{where}: subPath: the volume has no "{mount.sub_path}"')
-        read_only = mount.read_only or (volume.empty_dir is None and volume.host_path is None)
-        return Mount(source, target_of(mount.mount_path, where), read_only)
+            source = path
+        on_node = volume.host_path is not None
+        read_only = mount.read_only or (volume.empty_dir is None and not on_node)
+        return Mount(source, target_of(mount.mount_path, where), read_only, on_node)
 
     def _make(self, volume: Volume) -> Path:
         where = f"volume {volume.name}"

@@ -90,6 +90,10 @@ def files_of(start: Start) -> dict[str, str]:
 
 def _prologue(start: Start) -> str:
     lines = [f"here={shlex.quote(str(start.folder))}"]
+    annotated = _annotated_mounts(start.pod, start.settings) if start.settings.runtime == "apptainer" else []
+    sources = [str(mount.source) for mount in (*start.mounts, *annotated) if mount.of_the_node]
+    if sources:
+        lines.append(STILL_BELOW.format(sources=shlex.join(sources), allowed=shlex.join(start.settings.host_paths)))
     if _ranked(start):
         lines += [
             WHICH_RANK.format(total=start.ranks.total, unless="0" if start.ranks.total == 1 else "none"),
@@ -99,6 +103,18 @@ def _prologue(start: Start) -> str:
             f"export {' '.join(RANK_VARIABLES)}",
         ]
     return "\n".join(lines) + "\n"
+
+
+STILL_BELOW = """for source in {sources}; do
+    real=$(realpath -m -- "$source") || exit 126
+    within=
+    for allowed in {allowed}; do
+        allowed=$(realpath -m -- "$allowed") || exit 126
+        case $real/ in "${{allowed%/}}"/*) within=1 ;; esac
+    done
+    [ -n "$within" ] || {{ echo "$source: leads out of what this site allows (setting host_paths)" >&2; exit 126; }}
+done"""
+"""A pod that may write to a host path can put links into it; none may lead another, or itself, out of it."""
 
 
 WHICH_RANK = """if [ -n "${{OMPI_COMM_WORLD_RANK-}}" ]; then
@@ -350,5 +366,5 @@ def _annotated_mounts(pod: Pod, settings: Settings) -> list[Mount]:
                 raise PodRefused(f'{where}: "{bind}" is no mount; write --bind /SOURCE:/TARGET:ro')
             if not any(real.is_relative_to(os.path.realpath(above)) for above in settings.host_paths):
                 raise PodRefused(f"{where}: {source}: is not below a path that this site allows (setting host_paths)")
-            mounts.append(Mount(real, target_of(target or source, where), mode == "ro"))
+            mounts.append(Mount(real, target_of(target or source, where), mode == "ro", of_the_node=True))
     return mounts

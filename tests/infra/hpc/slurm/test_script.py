@@ -143,7 +143,6 @@ def test_volumes_hold_what_was_chosen_at_its_mode(tmp_path: Path, how: dict[str,
         {"name": "secret", "mountPath": "/one-file", "subPath": "deep/key"},
         {"name": "tokens", "mountPath": "/tokens"},
         {"name": "maybe", "mountPath": "/maybe"},
-        {"name": "share", "mountPath": "/a", "subPath": "below"},
         {"name": "share", "mountPath": "/share"},
     ]
     volumes = [
@@ -157,7 +156,7 @@ def test_volumes_hold_what_was_chosen_at_its_mode(tmp_path: Path, how: dict[str,
         {"name": "share", "emptyDir": {"medium": "Memory"}},
     ]
     text = "/etc/chosen/bin/run; ls /etc/chosen; cat /one-file /tokens/deep/token; ls /maybe"
-    text += "; echo x >/a/f; cat /share/below/f"
+    text += "; echo x >/share/f; cat /share/f"
     request = bring(
         pod(container(text, volumeMounts=mounts), volumes=volumes),
         configMaps=[{"metadata": {"name": "m"}, "data": {"run": "#!/bin/sh\necho ran\n", "other": ""}}],
@@ -198,6 +197,7 @@ def test_what_cannot_be_mounted_is_refused_by_name(tmp_path: Path, volume: dict[
         *({"mountPath": path} for path in ("v", "/", "/a/../b", "/a:b", "/a,b", "/a\nb")),
         {"mountPath": "/v", "subPath": "../x"},
         {"mountPath": "/v", "subPathExpr": "$(X)"},
+        {"mountPath": "/v", "subPath": "a-link-by-then"},
     ],
 )
 def test_mounts_outside_are_refused(tmp_path: Path, mount: dict[str, str]) -> None:
@@ -220,6 +220,37 @@ def test_host_paths_are_mounted_where_the_site_allows_them(tmp_path: Path) -> No
     assert (allowed / "deep" / "f").read_text() == "x\n"
     with pytest.raises(PodRefused, match="must be below"):
         written(tmp_path, request(allowed / "out"), host_paths=(str(allowed),))
+
+
+@pytest.mark.parametrize("sub_path", ["", "below"])
+def test_a_link_that_a_pod_makes_leads_it_nowhere(tmp_path: Path, how: dict[str, Any], sub_path: str) -> None:
+    allowed, secret = tmp_path / "allowed", tmp_path / "secret"
+    (allowed / "own" / "below").mkdir(parents=True)
+    secret.mkdir()
+    (secret / "key").write_text("key")
+    victim = "/all/own/below" if sub_path else "/all/own"
+    first = container(
+        f"rm -rf {victim} && ln -s {secret} {victim}", "first", volumeMounts=[{"name": "all", "mountPath": "/all"}]
+    )
+    main = container("cat /mine/key", volumeMounts=[{"name": "own", "mountPath": "/mine", "subPath": sub_path}])
+    volumes = [
+        {"name": "all", "hostPath": {"path": str(allowed)}},
+        {"name": "own", "hostPath": {"path": str(allowed / "own")}},
+    ]
+    request = pod(main, initContainers=[first], volumes=volumes)
+    submission = written(tmp_path, request, host_paths=(str(allowed),), **how)
+    assert run(submission) == 126, log(submission, "first") + log(submission)
+    assert "leads out of what this site allows" in log(submission)
+
+
+def test_a_sub_path_through_a_link_out_of_its_volume_is_refused(tmp_path: Path) -> None:
+    allowed = tmp_path / "allowed"
+    allowed.mkdir()
+    (allowed / "out").symlink_to("/etc")
+    main = container("ls /v", volumeMounts=[{"name": "v", "mountPath": "/v", "subPath": "out"}])
+    request = pod(main, volumes=[{"name": "v", "hostPath": {"path": str(allowed)}}])
+    with pytest.raises(PodRefused, match="a link leads out"):
+        written(tmp_path, request, host_paths=(str(allowed),))
 
 
 def test_containers_run_at_once_and_after_init_containers(tmp_path: Path) -> None:
