@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from infra.cli.errors import CliError, Exit
+from infra.cli.nodes import missing_nodes
 from infra.cli.output import console, json_option, print_json, progress
 from infra.cli.preflight import preflight
-from infra.cli.target import cluster_option, target
+from infra.cli.target import Target, cluster_option, target
 
 if TYPE_CHECKING:
     from fdl.document import Document
@@ -70,7 +71,7 @@ def plan(
     documents = _documents(files, registry, tag, prefix, there.endpoint.cluster_id)
     graphs = [draw(document) for document in documents]
     instructions = _instructions(documents, there.client)
-    doubts = _doubts(instructions)
+    doubts = _doubts(documents, instructions, there)
     if as_json:
         print_json(
             {
@@ -116,7 +117,7 @@ def apply(
     for graph in graphs:
         _warn(graph.warnings())
     instructions = _instructions(documents, there.client)
-    _warn(_doubts(instructions))
+    _warn(_doubts(documents, instructions, there))
     with progress() as bar:
         results = list(bar.track(carry_out(instructions, there.client), len(instructions), description="apply"))
     registries = {bucket for graph in graphs for bucket in graph.registries}
@@ -165,9 +166,13 @@ def _instructions(documents: list["Document"], client: Any) -> list["Instruction
     return [step for document in documents for step in make_plan(document, state)]
 
 
-def _doubts(instructions: list["Instruction"]) -> tuple[str, ...]:
-    """What the functions of those services that would change say of their variables."""
-    return tuple(preflight(step.service for step in instructions if step.action != "unchanged"))
+def _doubts(documents: list["Document"], instructions: list["Instruction"], there: Target) -> tuple[str, ...]:
+    """Annotations that nobody reads; and of services that would change, nodes and variables that are not there."""
+    from fdl.slurm import annotation_warnings
+
+    changed = [step.service for step in instructions if step.action != "unchanged"]
+    annotations = (warning for document in documents for warning in annotation_warnings(document))
+    return (*annotations, *missing_nodes(changed, there), *preflight(changed))
 
 
 def _print_step(step: "Instruction") -> None:

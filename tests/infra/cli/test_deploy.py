@@ -159,3 +159,24 @@ def test_an_endpoint_where_nobody_answers_is_unreachable(
     said = dioscar("apply", fdl_file("one"), "--cluster", "http://127.0.0.1:1")
     assert said.status == 69
     assert "nobody answers" in said.err
+
+
+def test_a_node_that_is_not_there_is_doubted_before_it_is_refused(on: Dioscar, fdl_file: Fdl) -> None:
+    path = fdl_file("deploy-node")
+    content = path.read_text()
+    path.write_text(content.replace("log_level:", "interlink_node_name: hpcc\n        log_level:"))
+    said = on("plan", path)
+    assert said.status == 0
+    assert 'warning: deploy-node: interlink_node_name: "hpcc" is no interLink node of http' in said.err
+    assert said.err.endswith('; write "hpc"\n')
+    assert on("apply", path).status == 1
+    path.write_text(content.replace("log_level:", "interlink_node_name: hpc\n        log_level:"))
+    assert on("plan", path).err == ""
+
+
+def test_a_misspelt_annotation_for_slurm_is_told(on: Dioscar, fdl_file: Fdl) -> None:
+    path = fdl_file("deploy-slurm")
+    annotated = 'annotations: {slurm-job.vk.io/flag: "--time=5"}\n        log_level:'
+    path.write_text(path.read_text().replace("log_level:", annotated))
+    assert 'write "slurm-job.vk.io/flags"' in on("plan", path).err
+    assert "slurm-job.vk.io/flag is read by no" in on("plan", "--json", path).json["warnings"][0]
