@@ -87,6 +87,8 @@ class Container(Wire):
     command: Texts = Field(default_factory=list)
     args: Texts = Field(default_factory=list)
     working_dir: Text = ""
+    restart_policy: Text = ""
+    """`Always` of an init container, which is a sidecar then: it would run beside those after it."""
     env: Annotated[list[EnvVar], _LIST] = Field(default_factory=list)
     env_from: Annotated[list[dict[str, Any]], _LIST] = Field(default_factory=list)
     resources: Annotated[Resources, _DICT] = Field(default_factory=Resources)

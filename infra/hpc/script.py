@@ -46,7 +46,7 @@ def write(request: CreateRequest, folder: Path, settings: Settings) -> Submissio
     pre_exec = annotation(pod.metadata.annotations, "pre-exec")
     if pre_exec:
         private_file(folder / PRE_EXEC, pre_exec.encode(errors="surrogateescape") + b"\n")
-    private_file(folder / SCRIPT, _script(pod, folder, ranks, bool(pre_exec)).encode())
+    private_file(folder / SCRIPT, _script(pod, folder, ranks, bool(pre_exec), settings).encode())
     (folder / OUTPUT).touch(mode=0o600)
     for above, _, _ in os.walk(folder):
         sync_folder(Path(above))
@@ -65,6 +65,11 @@ def _check(request: CreateRequest, settings: Settings) -> None:
     for name in names:
         if not NAME.fullmatch(name) or names.count(name) > 1:
             raise PodRefused(f'pod {pod.metadata.name}: containers: "{name}" is no name of its own; write a DNS label')
+    for container in pod.spec.init_containers:
+        if container.restart_policy == "Always":
+            raise PodRefused(
+                f"container {container.name}: restartPolicy Always: a sidecar is not supported; start it in a container"
+            )
     if not pod.spec.containers:
         raise PodRefused(f"pod {pod.metadata.name}: has no container; give it one")
     if request.job_script:
@@ -119,13 +124,14 @@ def _tree(start: Start) -> None:
             link.symlink_to(mount.source)
 
 
-def _script(pod: Pod, folder: Path, ranks: Ranks, pre_exec: bool) -> str:
+def _script(pod: Pod, folder: Path, ranks: Ranks, pre_exec: bool, settings: Settings) -> str:
     names = [container.name for container in (*pod.spec.init_containers, *pod.spec.containers)]
     words = launcher(pod, ranks)
     comment = f"{pod.metadata.namespace}/{pod.metadata.name}"
     return HEAD.format(
         comment="".join(character if character.isprintable() else "?" for character in comment),
         folder=shlex.quote(str(folder)),
+        programs=f"PATH={shlex.quote(str(settings.slurm_bin))}:$PATH\n" if settings.slurm_bin else "",
         claim=CLAIM,
         names=" ".join(names),
         not_written=NOT_WRITTEN,
@@ -159,7 +165,7 @@ def _launch(words: list[str], ranks: Ranks) -> str:
 HEAD = """#!/bin/sh
 # The pod {comment}
 umask 077
-folder={folder}
+{programs}folder={folder}
 cd "$folder" || exit {not_written}
 job=${{SLURM_JOB_ID:-${{DIOSCAR_HPC_JOB:-$$}}}}
 
@@ -237,7 +243,7 @@ ended() {{
 
 RANKS = """
 DIOSCAR_FIRST_NODE=$(scontrol show hostnames "${{SLURM_JOB_NODELIST-}}" 2>/dev/null | head -n 1)
-DIOSCAR_FIRST_PORT=$((20000 + ${{SLURM_JOB_ID:-$$}} % 20000))
+DIOSCAR_FIRST_PORT=$((20000 + ${{SLURM_JOB_ID:-$$}} % 12000)) # below those that outgoing connections take
 SRUN_CPUS_PER_TASK=${{SLURM_CPUS_PER_TASK:-1}}
 export DIOSCAR_FIRST_NODE DIOSCAR_FIRST_PORT SRUN_CPUS_PER_TASK
 [ -n "${{SLURM_CPUS_PER_TASK-}}" ] || unset SRUN_CPUS_PER_TASK

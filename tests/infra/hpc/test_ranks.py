@@ -23,7 +23,7 @@ cd {ROOT} && exec {sys.executable} -P -m layers.runtime
 SCRIPT = """#!/bin/sh
 # what docs/training.md asks of a job script
 trap 'scancel --signal=TERM "$SLURM_JOB_ID"' TERM
-export MASTER_ADDR=$(hostname) MASTER_PORT=$((20000 + $$ % 20000))
+export MASTER_ADDR=$(hostname) MASTER_PORT=$((20000 + $$ % 12000))
 srun --wait=0 --kill-on-bad-exit=0 sh task.sh &
 while wait $!; code=$?; kill -0 $! 2>/dev/null; do :; done
 exit $code

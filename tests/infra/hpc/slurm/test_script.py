@@ -344,6 +344,7 @@ def test_checkpoints_have_a_folder_of_their_service(tmp_path: Path) -> None:
     (pod(container("true"), container("true")), "containers"),
     (pod(container("true", "no/name")), "containers"),
     (pod(), "has no container"),
+    (pod(container("true"), initContainers=[container("x", "side", restartPolicy="Always")]), "side: restartPolicy"),
     ({**pod(container("true")), "jobScript": "#!/bin/sh\n"}, "jobScript"),
 ])  # fmt: skip
 def test_pods_that_cannot_run_here_are_refused(tmp_path: Path, given_pod: dict[str, Any], words: str) -> None:
@@ -412,6 +413,19 @@ def test_ranks_that_are_not_told_which_they_are_do_nothing(tmp_path: Path) -> No
     submission = written(tmp_path, request)
     assert run(submission, SLURM_PROCID="0", SLURM_NTASKS="2", **environ) == 64
     assert log(submission).count("does not say which one") == 2 and "all the work" not in log(submission)
+
+
+def test_slurms_commands_are_found_where_the_site_has_them(tmp_path: Path) -> None:
+    # srun as here, but that there is one rank; its options end where the shell begins
+    srun = '#!/bin/sh\nwhile [ "$1" != /bin/sh ]; do shift; done\n'
+    srun += 'SLURM_STEP_ID=0 SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=1 exec "$@"\n'
+    programs(tmp_path / "slurm", srun=srun, scontrol="#!/bin/sh\necho localhost\n")
+    request = pod(container("echo $MASTER_ADDR $MASTER_PORT"), annotations={"slurm-job.vk.io/mpi-flags": "true"})
+    submission = written(tmp_path, request, slurm_bin=tmp_path / "slurm")
+    assert run(submission, job="", SLURM_JOB_ID="19999") == 0, log(submission)
+    address, port = log(submission).split()
+    assert address == "localhost"
+    assert 20000 <= int(port) < 32768, "not one that a connection may have taken"
 
 
 def programs(folder: Path, **texts: str) -> dict[str, str]:
