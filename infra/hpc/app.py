@@ -211,10 +211,12 @@ def _object(model: type[_Model], body: bytes, route: str) -> _Model:
 
 
 def _list(body: bytes) -> list[Pod]:
-    if body.strip() and body.lstrip()[:1] != b"[":
+    if body.strip() in (b"", b"null"):  # null is how Go writes a list that is nil
+        return []
+    if body.lstrip()[:1] != b"[":
         raise HTTPException(400, "/status: the body is no list; send a list of pods, or [] as a ping")
     try:
-        return _PODS.validate_json(body) if body.strip() else []
+        return _PODS.validate_json(body)
     except ValidationError as error:
         raise HTTPException(400, f"/status: {_sentence(error)}") from None
 

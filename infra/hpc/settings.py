@@ -112,7 +112,7 @@ class Settings(BaseModel):
     lost_after: float = Field(default=120.0, ge=0)
     """After how long a job that the batch system does not know, and whose end nobody has recorded, is lost."""
     settle: float | None = Field(default=None, ge=0)
-    """How long the files of a job that has ended may take to be seen here; by default 10 s, and none on one machine."""
+    """How long the files of a job that has ended may take to be seen here; by default 60 s, and none on one machine."""
     sweep: float = Field(default=60.0, gt=0)
     """How often jobs of deleted pods are looked for by name."""
     keep_logs: float = Field(default=7 * 86400.0, ge=0)
@@ -148,10 +148,10 @@ class Settings(BaseModel):
 
     @property
     def settle_s(self) -> float:
-        """How long to wait for the files of a job that has ended: a network file system shows them late."""
+        """How long to wait for the files of a job that has ended: NFS may show a folder as it was 60 s ago."""
         if self.settle is not None:
             return self.settle
-        return 0.0 if self.batch == "local" else 10.0
+        return 0.0 if self.batch == "local" else 60.0
 
     @property
     def address(self) -> str:

@@ -87,6 +87,10 @@ def test_the_ping_is_an_empty_list_and_answers_totals(idle: Client) -> None:
     }
 
 
+def test_a_list_that_go_writes_as_null_is_a_ping(idle: Client) -> None:
+    assert idle.send("GET", "/status", "null").json() == idle.status().json()
+
+
 def test_the_ping_fails_where_the_batch_system_is_away(plugin: Client) -> None:
     plugin.batch.fault("down")
     reply = plugin.send("GET", "/status", "[]")

@@ -24,7 +24,7 @@ def test_a_file_and_the_environment_over_it(tmp_path: Path) -> None:
     assert settings.root == Path("/scratch/pods") and settings.address == "unix:///scratch/pods/plugin.sock"
     assert settings.images == {"*kit*": {"/supervisor": "/opt/kit"}}
     assert settings.requeue == 5 and settings.allowed_flags == ("--time",)
-    assert settings.settle_s == 0.0
+    assert settings.settle_s == 0.0 and load(None, {}, root="/scratch/pods").settle_s == 60.0
 
 
 @pytest.mark.parametrize(
