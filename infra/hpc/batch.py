@@ -80,7 +80,10 @@ class Batch(Protocol):
         ...
 
     async def named(self, names: Collection[str]) -> list[BatchJob]:
-        """All jobs of these names that are still known, ended ones too. Raises BatchUnavailable."""
+        """All jobs of these names that are still known, ended ones too. Raises BatchUnavailable.
+
+        Whether one has ended is told, how it has only by `query`.
+        """
         ...
 
     async def query(self, ids: Collection[str]) -> dict[str, BatchJob]:

@@ -70,6 +70,7 @@ class Lifecycle:
         self._creating: dict[str, asyncio.Task[Created]] = {}
         self._wake = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
+        self._looked = 0.0
 
     def start(self) -> None:
         """Go on with what a plugin before this one has left, and look after the pods from now on."""
@@ -334,9 +335,13 @@ class Lifecycle:
                 await self._adopt(record, job.id, job)
             elif record.run is not None and time.time() - record.run.intent > _DOUBT_S:
                 log.info("pod %s/%s: was never submitted", record.namespace, record.name)
-                record.runs.clear()  # the caller got no answer; it may create the pod again
-                record.script = ""
-                await self._save(record)
+                kept = record.runs, record.script
+                record.runs, record.script = [], ""  # the caller got no answer; it may create the pod again
+                try:
+                    await self._save(record)
+                except Unavailable:
+                    record.runs, record.script = kept
+                    raise
                 await self._pods.strip(record)
 
     @staticmethod
@@ -395,9 +400,11 @@ class Lifecycle:
             elif record.finished and not record.deleted and now - record.finished > self._settings.keep_ended:
                 record.deleted = now - self._settings.keep_logs
                 await self._save(record)
-            elif not record.runs and not record.deleted and now - record.created > self._settings.keep_logs:
-                await self._pods.forget(record)
-        watched = [record for record in self._pods if _may_have_more(record, now)]
+            elif _is_unwanted(record) and now - record.created > self._settings.keep_logs:
+                async with self._lock(record.uid):
+                    if _is_unwanted(record):
+                        await self._pods.forget(record)
+        watched = [record for record in self._pods if _may_have_more(record, self._looked)]
         for group in _groups(watched, _NAMES):
             jobs = await self._batch.named([record.uid for record in group])
             for record in group:
@@ -410,6 +417,7 @@ class Lifecycle:
                         await self._batch.cancel(job.id)
                 elif len(live) > 1:
                     await self._end_doubles(record, live)
+        self._looked = now
 
     async def _end_doubles(self, record: Record, live: list[BatchJob]) -> None:
         claim = self._pods.folder(record) / CLAIM / "job"
@@ -451,11 +459,21 @@ def check(pod: Pod) -> None:
         seen.add(container.name)
 
 
-def _may_have_more(record: Record, now: float) -> bool:
-    """Whether the batch system may have jobs of a pod that nobody wants: what was in doubt may turn up late."""
-    if record.final:
-        return record.finished is not None and now - record.finished < 5 * _DOUBT_S
-    return record.is_live or record.cancelled
+def _is_unwanted(record: Record) -> bool:
+    """Whether a pod was never created: its creation was cut off or answered with an error, and nothing came of it."""
+    return record.is_settled and not record.final and not record.deleted
+
+
+def _may_have_more(record: Record, looked: float) -> bool:
+    """Whether the batch system may have jobs of a pod that nobody wants: what was in doubt may turn up late.
+
+    `looked`: when the batch system was asked for such jobs the last time, 0 for never.
+    """
+    if record.is_live:
+        return True
+    intent = record.run.intent if record.run else 0.0
+    last = max(record.finished or 0.0, record.deleted or 0.0, intent)
+    return bool(record.final or record.cancelled) and looked - last < 5 * _DOUBT_S
 
 
 def _clear(folder: Path, containers: list[str]) -> None:

@@ -37,6 +37,10 @@ OWN_VARIABLES = re.compile(r"S(BATCH|ALLOC|LURM|QUEUE|CANCEL|INFO|CONTROL|RUN)_\
 """Variables by which Slurm's commands take options: a plugin that runs in a job itself must not hand them on."""
 
 
+class _UnknownJob(BatchUnavailable):
+    """squeue complains of an id that it does not know."""
+
+
 @dataclass(frozen=True)
 class _Ended:
     code: int
@@ -93,19 +97,18 @@ class Slurm:
         raise BatchRefused(said)
 
     async def named(self, names: Collection[str]) -> list[BatchJob]:
-        """See `Batch`."""
+        """See `Batch`. One squeue for many names; how a job ended takes a command for each, so `query` tells that."""
         found: list[BatchJob] = []
         for part in _parts(names):
             found += await self._squeue(f"--name={','.join(part)}")
         wanted = set(names)
-        return await self._with_ends([job for job in found if job.name in wanted])
+        return [job for job in found if job.name in wanted]
 
     async def query(self, ids: Collection[str]) -> dict[str, BatchJob]:
         """See `Batch`."""
         known: list[BatchJob] = []
         for part in _parts(ids):
-            # a single unknown id is an error to squeue, one among several is not
-            known += await self._squeue(f"--jobs={','.join([*part, part[0]])}")
+            known += await self._known(part)
         return {job.id: job for job in await self._with_ends(known)}
 
     async def cancel(self, job: str) -> None:
@@ -136,13 +139,23 @@ class Slurm:
         except BatchUnavailable:
             return False
 
+    async def _known(self, ids: list[str]) -> list[BatchJob]:
+        """The jobs of these ids; where squeue complains of an unknown one, the others are asked for without it."""
+        try:
+            # a single unknown id is an error to squeue, one among several is not
+            return await self._squeue(f"--jobs={','.join([*ids, ids[0]])}")
+        except _UnknownJob:
+            if len(ids) == 1:
+                return []
+            half = len(ids) // 2
+            return await self._known(ids[:half]) + await self._known(ids[half:])
+
     async def _squeue(self, selection: str) -> list[BatchJob]:
         # --all: those in hidden partitions, too
         listed = await self._call("squeue", "--noheader", "--all", "--states=all", f"--format={COLUMNS}", selection)
         if listed.code:
-            if UNKNOWN_JOB.search(listed.said):
-                return []
-            raise BatchUnavailable(_one_line(listed.said) or f"squeue ended with status {listed.code}")
+            kind = _UnknownJob if UNKNOWN_JOB.search(listed.said) else BatchUnavailable
+            raise kind(_one_line(listed.said) or f"squeue ended with status {listed.code}")
         return [job for line in listed.printed.splitlines() if (job := parse_line(line)) is not None]
 
     async def _with_ends(self, jobs: Sequence[BatchJob]) -> list[BatchJob]:

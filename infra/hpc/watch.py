@@ -1,7 +1,9 @@
 """Watching jobs: the batch system is asked once for all pods together, however many ask for theirs."""
 
 import asyncio
+import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -134,19 +136,19 @@ class Watch:
         """A job that a working batch system does not know: its script's word is taken, else it is lost after a time."""
         now = time.time()
         record.missing = record.missing or now
-        marks = read_marks(self._pods.folder(record), record.all_containers)
+        marks = _fresh_marks(self._pods.folder(record), record.all_containers)
         overdue = now - record.missing >= self._settings.lost_after
         if is_complete(record, marks) or (overdue and not await self._found_elsewhere(record)):
             await self._finish(record, None, marks)
 
     async def _found_elsewhere(self, record: Record) -> bool:
-        """Whether another job bears the pod's name: then that one is watched."""
+        """Whether a job that lives, or another one, bears the pod's name: then that one is watched."""
         try:
             jobs = await self._batch.named([record.uid])
         except BatchUnavailable:
             return True  # cannot tell now; it stays missing
         job = candidate(record, jobs)
-        if job is None or job.id == record.job or record.run is None:
+        if job is None or record.run is None or (job.id == record.job and job.state.is_final):
             return False
         record.run.id = job.id
         record.heard(job)
@@ -162,7 +164,7 @@ class Watch:
             run.id, run.submitted = claimed, None
             await self._pods.save(record)
             return
-        marks = read_marks(folder, record.all_containers)
+        marks = _fresh_marks(folder, record.all_containers)
         first_seen = self._ended.setdefault(record.uid, time.monotonic())
         if not is_complete(record, marks) and time.monotonic() - first_seen < self._settings.settle_s:
             return
@@ -206,6 +208,13 @@ def candidate(record: Record, jobs: list[BatchJob]) -> BatchJob | None:
 
     own = [job for job in jobs if job.name == record.uid and not is_earlier(job)]
     return max(own, key=lambda job: (not job.state.is_final, job.submitted or 0.0), default=None)
+
+
+def _fresh_marks(folder: Path, containers: list[str]) -> Marks:
+    """What stands in a folder, as its file server tells now: NFS asks it again where a folder is opened."""
+    with contextlib.suppress(OSError):
+        os.listdir(folder)  # noqa: PTH208 - for what it does, not for what it tells
+    return read_marks(folder, containers)
 
 
 def _own(record: Record, job: BatchJob | None) -> BatchJob | None:

@@ -38,9 +38,10 @@ class FolderBatch:
         self.questions = 0
         self.submissions = 0
         self.lookups = 0
+        self.looked_for: Collection[str] = ()
 
     def fault(self, name: str, on: bool = True) -> None:
-        """`down`, `silent` (taken, but says that it is down), `refuse`, `hang-before`, `hang-after`."""
+        """`down`, `silent` (taken, but says that it is down), `refuse`, `hidden` (known by name only), `hang-...`."""
         if on:
             (self.folder / name).touch()
         else:
@@ -96,13 +97,14 @@ class FolderBatch:
 
     async def named(self, names: Collection[str]) -> list[BatchJob]:
         self.lookups += 1
+        self.looked_for = names
         self._up()
         return [job for job in self.jobs() if job.name in names]
 
     async def query(self, ids: Collection[str]) -> dict[str, BatchJob]:
         self.questions += 1
         self._up()
-        return {job.id: job for job in self.jobs() if job.id in ids}
+        return {job.id: job for job in self.jobs() if job.id in ids and not self.has("hidden")}
 
     async def cancel(self, job: str) -> None:
         self._up()

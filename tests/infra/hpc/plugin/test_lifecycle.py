@@ -182,6 +182,7 @@ def test_a_creation_that_was_cut_off_leaves_no_secrets(tmp_path: Path, monkeypat
     monkeypatch.setattr(lifecycle, "_DOUBT_S", 0.0)
     with serving(tmp_path) as plugin:
         created(plugin)
+        until(lambda: record(plugin)["runs"][0]["submitted"])
     left = record(plugin)
     left["runs"][0].update(id="", submitted=None)  # as a plugin leaves it that is killed before sbatch
     (plugin.folder() / "pod.json").write_text(json.dumps(left))
@@ -400,6 +401,18 @@ def test_a_job_that_is_forgotten_without_a_trace_is_lost(plugin: Client) -> None
     assert end["message"] == "lost: the batch system does not know job 1 any more, and no exit code was recorded"
 
 
+def test_a_job_that_is_known_by_its_name_lives(tmp_path: Path) -> None:
+    with serving(tmp_path, lost_after=0.0) as plugin:
+        pod = created(plugin)
+        plugin.batch.set("1", BatchState.RUNNING)
+        plugin.run(0, None)
+        plugin.batch.fault("hidden")
+        asked = plugin.batch.questions
+        until(lambda: plugin.state(pod) and plugin.batch.questions > asked + 3)
+        assert "running" in plugin.state(pod)
+        assert plugin.batch.jobs()[0].state is BatchState.RUNNING
+
+
 def test_an_id_that_has_passed_on_to_another_job_is_noticed(plugin: Client) -> None:
     pod = created(plugin)
     plugin.batch.put(BatchJob("1", "somebody-elses", BatchState.COMPLETED, submitted=time.time()))
@@ -564,6 +577,19 @@ def test_a_job_that_turns_up_after_its_pod_was_deleted_is_ended(plugin: Client) 
     until(lambda: record(plugin)["cancelled"])
     late = plugin.batch.add(UID)
     until(lambda: [job.state for job in plugin.batch.jobs() if job.id == late] == [BatchState.CANCELLED])
+
+
+def test_a_deleted_pod_is_looked_for_no_longer_than_jobs_of_it_may_turn_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "_DOUBT_S", 0.02)
+    other = UID.replace("0d5a", "1d5a")
+    with serving(tmp_path) as plugin:
+        plugin.delete(created(plugin))
+        created(plugin, other)
+        until(lambda: list(plugin.batch.looked_for) == [other])
+    with serving(tmp_path) as plugin:  # after a time in which nobody looked, once more
+        until(lambda: set(plugin.batch.looked_for) == {UID, other})
 
 
 def test_a_job_that_turns_up_after_its_pod_has_ended_is_ended(plugin: Client) -> None:

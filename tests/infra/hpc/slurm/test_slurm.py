@@ -217,6 +217,30 @@ def test_words_of_success_without_an_id_are_no_answer(tmp_path: Path) -> None:
         ask(Slurm(tmp_path).submit(submission(tmp_path, "true")))
 
 
+def programs(folder: Path, **texts: str) -> Path:
+    """Commands of Slurm's in a few lines of shell; each notes that it was called."""
+    for name, text in texts.items():
+        program = folder / name
+        program.write_text(f"#!/bin/sh\necho {name} >> {folder}/calls\n{text}\n")
+        program.chmod(0o755)
+    return folder
+
+
+def test_to_look_for_names_takes_one_command_however_many_have_ended(tmp_path: Path) -> None:
+    lines = "\n".join(f"{number}|COMPLETED|10|20|30|name-{number}|None" for number in range(1, 51))
+    slurm = Slurm(programs(tmp_path, squeue=f"cat <<END\n{lines}\nEND", scontrol="echo ExitCode=0:0"))
+    assert len(ask(slurm.named([f"name-{number}" for number in range(1, 51)]))) == 50
+    assert (tmp_path / "calls").read_text().split() == ["squeue"]
+
+
+def test_an_unknown_id_does_not_hide_the_others(tmp_path: Path) -> None:
+    complains = """
+case "$*" in *jobs=*7*) echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1;; esac
+for id in 5 6 8; do case "$*" in *$id*) echo "$id|RUNNING|10|20|N/A|name-$id|None";; esac; done"""
+    slurm = Slurm(programs(tmp_path, squeue=complains))
+    assert set(ask(slurm.query(["5", "6", "7", "8"]))) == {"5", "6", "8"}
+
+
 @pytest.mark.parametrize(
     "name", ["CF", "CONFIGURING", "RQ", "REQUEUED", "SO", "SI", "RF", "CG", "S", "SUSPENDED", "??"]
 )
