@@ -14,7 +14,7 @@ SECTIONS = {
     "First steps": (demo.demo, doctor.doctor),
     "The cluster": (cluster.up, cluster.down, cluster.status, cluster.config),
     "Services": (deploy.plan, deploy.apply, removal.delete),
-    "Data": (objects.ls, objects.put, objects.get, removal.rm),
+    "Data": (objects.ls, objects.mb, objects.put, objects.get, removal.rm),
     "Work": (jobs.invoke, jobs.jobs, jobs.logs),
     "By itself": (schedule.schedule,),
     "Models": (models.models,),

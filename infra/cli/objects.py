@@ -1,4 +1,4 @@
-"""`ls`, `put`, `get`: objects of any cluster, through its own object store."""
+"""`ls`, `mb`, `put`, `get`: objects of any cluster, through its own object store."""
 
 import fnmatch
 import re
@@ -55,6 +55,33 @@ def ls(place: str, recursive: bool, cluster: str | None, as_json: bool) -> None:
 
 
 @click.command()
+@click.argument("buckets", metavar="BUCKET...", nargs=-1, required=True)
+@cluster_option
+def mb(buckets: tuple[str, ...], cluster: str | None) -> None:
+    """Make buckets, for what belongs to no service; a service's own are made when it is deployed."""
+    from minio.error import S3Error
+
+    store = target(cluster).store
+    for place in buckets:
+        bucket, key = split_place(place)
+        if key:
+            raise CliError(
+                f"{place}: is a place in a bucket; folders need no making: {DIOSCAR} mb {bucket}", Exit.USAGE
+            )
+        with store_errors(bucket):
+            try:
+                store.make_bucket(bucket)
+            except ValueError as error:
+                raise CliError(f"{place}: is no name for a bucket ({error})", Exit.USAGE) from None
+            except S3Error as error:
+                if error.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
+                    raise
+                click.echo(f"{bucket} is there already")
+            else:
+                click.echo(f"{bucket} made")
+
+
+@click.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 @click.argument("place", metavar="BUCKET[/FOLDER]")
 @click.option("--name", metavar="NAME", help="The object's name below the folder; the file's own by default.")
@@ -66,7 +93,7 @@ def put(files: tuple[Path, ...], place: str, name: str | None, cluster: str | No
     bucket, folder = split_place(place)
     uploads = list(_uploads(files, folder, name))
     written: list[dict[str, Any]] = []
-    with progress(size=True) as bar, store_errors(place):
+    with progress(size=True) as bar, store_errors(place, f"{DIOSCAR} mb {bucket} makes it"):
         for path, key in uploads:
             upload(there.store, path, bucket, key, bar)
             written.append({"bucket": bucket, "key": key, "size": path.stat().st_size})

@@ -233,8 +233,8 @@ def _from_oscar_cli(name: str) -> "Endpoint":
 
 
 @contextmanager
-def store_errors(what: str) -> Iterator[None]:
-    """Turn the object store's errors into one sentence about `what`."""
+def store_errors(what: str, no_bucket: str = "") -> Iterator[None]:
+    """Turn the object store's errors into one sentence about `what`; `no_bucket` is the mend where that is missing."""
     import urllib3
     from minio.error import MinioException, S3Error
 
@@ -243,8 +243,9 @@ def store_errors(what: str) -> Iterator[None]:
     except S3Error as error:
         missing = error.code in ("NoSuchKey", "NoSuchBucket", "ResourceNotFound")
         sentence = "there is no such bucket" if error.code == "NoSuchBucket" else "there is no such object"
+        more = f", {no_bucket}" if no_bucket and error.code == "NoSuchBucket" else ""
         raise CliError(
-            f"{what}: {sentence}; {DIOSCAR} ls shows what there is"
+            f"{what}: {sentence}; {DIOSCAR} ls shows what there is{more}"
             if missing
             else f"{what}: {error.message} ({error.code})",
             Exit.NOT_FOUND if missing else Exit.FAILED,

@@ -132,6 +132,20 @@ def test_a_file_that_is_not_there_is_a_slip_of_the_command(on: Dioscar) -> None:
     assert "gone.fil" in said.err
 
 
+def test_a_bucket_is_made_for_what_belongs_to_no_service(on: Dioscar, tmp_path: Path) -> None:
+    (tmp_path / "x.h5").write_text("abc")
+    said = on("put", tmp_path / "x.h5", "mb-labelled/frames")
+    assert said.status == 66
+    assert said.err.endswith(
+        "there is no such bucket; dioscar ls shows what there is, dioscar mb mb-labelled makes it\n"
+    )
+    assert on("mb", "mb-labelled").out == "mb-labelled made\n"
+    assert on("mb", "mb-labelled").out == "mb-labelled is there already\n"
+    assert on("put", tmp_path / "x.h5", "mb-labelled/frames").out == "mb-labelled/frames/x.h5 (3 B)\n"
+    assert on("mb", "mb-labelled/frames").status == 2
+    assert on("mb", "No_Bucket").status == 2
+
+
 @pytest.mark.parametrize("key", ["../x", "a/../../x", "/etc/passwd", "", "a\0b"])
 def test_a_key_never_leads_out_of_the_folder(key: str) -> None:
     with pytest.raises(CliError, match="leads out of"):
