@@ -108,14 +108,15 @@ def jobs(
 
 
 def _rows(found: Iterable[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    now = time.time()  # one for all: a job that has just started is not older than itself
     return [
         (
             short(entry),
             _coloured(entry["state"]),
             f"{entry.get('attempt', '')}/{entry['max_attempts']}" if entry.get("max_attempts") else "",
-            ago(entry["created"]),
-            human_time(duration_s(entry)),
-            f"{entry['bucket']}/{entry['key']}" if entry.get("bucket") else "",
+            ago(entry["created"], now),
+            human_time(duration_s(entry, now)),
+            _input(entry),
             _note(entry),
         )
         for entry in found
@@ -131,7 +132,7 @@ def _watch(look: Callable[[], list[dict[str, Any]]]) -> None:
         raise click.UsageError("--watch needs a terminal; for programs there is --json.")
     with Live(console=screen, auto_refresh=False) as live, contextlib.suppress(KeyboardInterrupt):
         while True:
-            live.update(make_table(COLUMNS, _rows(look())), refresh=True)
+            live.update(make_table(COLUMNS, _rows(look()), screen.width), refresh=True)
             time.sleep(WATCH_S)
 
 
@@ -152,9 +153,13 @@ def logs(job: str, follow: bool, cluster: str | None) -> None:
         return
     out = sys.stdout.buffer
     path = f"/dioscar/v1/jobs/{found['id']}/log"
+    size = 0
     for chunk in there.get(path, stream=True, follow=int(follow)).iter_content(None):
-        out.write(chunk)
+        size += out.write(chunk)
         out.flush()
+    if not size and not follow:
+        why = f": {found['reason']}" if found.get("reason") else ""
+        click.echo(f"{found['id']} has no log; it is {found['state']}{why}", err=True)
     if follow:
         ended = find_job(there, str(found["id"]))
         if ended["state"] != "Succeeded":
@@ -199,11 +204,11 @@ def find_job(there: Target, name: str) -> dict[str, Any]:
         return dict(there.get(f"/dioscar/v1/jobs/{matching[0]}").json())
 
 
-def duration_s(job: dict[str, Any]) -> float | None:
+def duration_s(job: dict[str, Any], now: float | None = None) -> float | None:
     """How long a job worked, or has been working."""
     if not job["started"]:
         return None
-    return float((job["finished"] or time.time()) - job["started"])
+    return float((job["finished"] or now or time.time()) - job["started"])
 
 
 def short(job: dict[str, Any]) -> str:
@@ -261,6 +266,9 @@ def _failure(service: str, status: int, text: str) -> CliError:
         message, bad_input = error["message"] or error["type"], error["type"] == "InputError"
     except (ValueError, KeyError, TypeError):
         message, bad_input = " ".join(text.split()) or f"HTTP status {status}", False
+    # the functions' sentences are for every caller; here is one that has a command
+    message = message.removeprefix(f"{service}: ")
+    message = message.replace(f"POST /job/{service}", f"{DIOSCAR} invoke {service} FILE --async")
     return CliError(f"{service}: {message}", Exit.BAD_INPUT if bad_input else Exit.FAILED)
 
 
@@ -285,6 +293,12 @@ def _coloured(state: str) -> Any:
     from rich.text import Text
 
     return Text(state, style=_COLOURS.get(state, ""))
+
+
+def _input(job: dict[str, Any]) -> str:
+    if job.get("bucket"):
+        return f"{job['bucket']}/{job['key']}"
+    return "(direct call)" if "bucket" in job else ""  # a cluster of OSCAR's own does not tell
 
 
 def _note(job: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.cli.jobs import decode_reply, is_failure, short
+from infra.cli.jobs import _rows, decode_reply, is_failure, short
 from tests.cluster import PATIENCE_S, Cluster, eventually
 from tests.infra.cli.conftest import Dioscar
 
@@ -57,6 +57,17 @@ def test_a_defect_of_a_function_is_a_failure(on: Dioscar, failing: str, tmp_path
     said = on("invoke", failing, tmp_path / "a.txt")
     assert said.status == 1
     assert "a defect of the function" in said.err
+
+
+def test_a_service_that_forwards_is_to_be_called_in_the_background(on: Dioscar, fdl_file: Fdl, tmp_path: Path) -> None:
+    path = fdl_file("jobs-chained", "copy")
+    path.write_text(path.read_text().replace("contract.copy", "contract.copy, FORWARD: '* -> jobs-chained/next'"))
+    assert on("apply", path).status == 0
+    (tmp_path / "a.txt").write_text("a")
+    said = on("invoke", "jobs-chained", tmp_path / "a.txt")
+    assert said.status == 65
+    assert said.err.startswith("dioscar: jobs-chained: forwards its outputs")
+    assert "dioscar invoke jobs-chained FILE --async" in said.err and "POST" not in said.err
 
 
 def test_a_service_that_is_not_there_is_not_found(on: Dioscar, copier: str) -> None:
@@ -140,6 +151,12 @@ def test_a_direct_call_shows_how_much_it_brought(on: Dioscar, copier: str, tmp_p
     (tmp_path / "a.txt").write_text("four")
     job = on("invoke", copier, tmp_path / "a.txt", "--async", "--json").json["job"]
     assert "8 B by /job/jobs-copy" in on("jobs", "show", job).out, "as base64"
+
+
+def test_a_direct_call_has_an_input_too_and_no_job_is_older_than_itself() -> None:
+    job = {"id": "a", "state": "Running", "created": 9, "started": 9, "finished": None, "bucket": "", "key": ""}
+    ((_, _, _, age, took, place, _),) = _rows([job])
+    assert (age, place) == (took, "(direct call)")
 
 
 def test_show_needs_one_job(on: Dioscar) -> None:
