@@ -1,9 +1,10 @@
 """Prepare showers for training: `showers.root` in, `showers.root.h5` out, with the keys that the field uses.
 
 `ECAL` holds the cells, shape (n, x, y, layer), MeV, float32; `energy` (GeV), `theta` (rad), `mtheta` (the angle as the
-cells show it), `eta` (pseudorapidity of the polar angle) and `sum` (MeV, float64) have one value for each shower. What
-was cut, and how the showers were made, stands in the attributes. Each shower's energy is that of the ROOT file to the
-precision of float32, but for what the threshold takes.
+cells show it), `eta` (pseudorapidity of the polar angle) and `sum` (MeV, float64) have one value for each shower. Each
+has the attributes `unit` and `description`, and names of its axes; what was cut, and how the showers were made, stands
+in the attributes of the file. Each shower's energy is that of the ROOT file to the precision of float32, but for what
+the threshold takes.
 """
 
 import json
@@ -21,6 +22,17 @@ from functions.calorimeter.showers import Showers
 from layers.runtime import InputError
 
 FORMAT = "dioscar-calorimeter-showers-1"
+DESCRIPTIONS = {
+    "ECAL": ("MeV", "energy in the sensor of each cell"),
+    "energy": ("GeV", "energy of the primary particle"),
+    "theta": ("rad", "polar angle of the primary particle, in the plane of y and depth; pi/2 is perpendicular"),
+    "mtheta": ("rad", "polar angle that the layers' centres of energy show; NaN if fewer than two layers have energy"),
+    "eta": ("1", "pseudorapidity of the primary particle, -ln tan(theta / 2)"),
+    "sum": ("MeV", "energy in all cells"),
+}
+"""Unit and meaning of each dataset."""
+AXES = ("shower", "x", "y", "layer")
+"""Names of the axes of `ECAL`; the others have the first one."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +85,11 @@ class Writer:
         file.attrs["threshold_mev"] = settings.threshold_mev
         file.attrs["visible_min_mev"] = settings.visible_min_mev
         file.attrs["scaling"] = "none: cells in MeV"
-        for name, unit in (("ECAL", "MeV"), ("energy", "GeV"), ("theta", "rad"), ("mtheta", "rad"), ("sum", "MeV")):
+        for name, (unit, description) in DESCRIPTIONS.items():
             file[name].attrs["unit"] = unit
+            file[name].attrs["description"] = description
+            for axis in range(file[name].ndim):
+                file[name].dims[axis].label = AXES[axis]
 
     def add(self, part: Showers) -> None:
         """Append the showers of a part that are not cut."""

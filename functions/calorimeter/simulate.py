@@ -46,8 +46,10 @@ class Request:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        if not 1 <= self.showers <= MOST_SHOWERS:
-            raise ValueError(f"showers: {self.showers} is not from 1 to {MOST_SHOWERS}; split it into several requests")
+        if self.showers < 1:
+            raise ValueError(f"showers: {self.showers} is less than 1; write how many, from 1 to {MOST_SHOWERS}")
+        if self.showers > MOST_SHOWERS:
+            raise ValueError(f"showers: {self.showers} is more than {MOST_SHOWERS}; split it into several requests")
         _check_range("energy_gev", self.energy_gev, ENERGY_GEV)
         _check_range("theta_deg", self.theta_deg, THETA_DEG)
         if self.seed < 0:

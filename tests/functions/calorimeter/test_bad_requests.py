@@ -21,7 +21,7 @@ def detector(**changes: Any) -> dict[str, Any]:
         ({"particle": "pi-"}, "hadrons need data sets"),
         ({"particel": "e-"}, 'write "particle"'),
         ({"showers": 10**9}, "split it into several"),
-        ({"showers": 0}, "is not from 1 to"),
+        ({"showers": 0}, "showers: 0 is less than 1; write how many"),
         ({"energy_gev": [50, 10]}, "write [lowest, highest]"),
         ({"energy_gev": [-1, 10]}, "within 0.1 to 1000"),
         ({"theta_deg": [0, 180]}, "within 30 to 150"),

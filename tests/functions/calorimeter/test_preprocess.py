@@ -39,6 +39,15 @@ def test_every_shower_keeps_its_energy(electrons: Path, tmp_path: Path) -> None:
         assert (made.attrs["geometry"], made.attrs["particle"]) == ("siw25", "e-")
 
 
+def test_every_dataset_says_what_it_is(electrons: Path, tmp_path: Path) -> None:
+    with h5py.File(prepared(electrons, tmp_path)) as made:
+        units = {name: made[name].attrs["unit"] for name in made}
+        axes = {name: [axis.label for axis in made[name].dims] for name in made}
+        assert all(len(made[name].attrs["description"]) > 15 for name in made)
+    assert units == {"ECAL": "MeV", "energy": "GeV", "theta": "rad", "mtheta": "rad", "eta": "1", "sum": "MeV"}
+    assert axes == {**{name: ["shower"] for name in units}, "ECAL": ["shower", "x", "y", "layer"]}
+
+
 def test_the_measured_angle_is_the_true_one(electrons: Path, tmp_path: Path) -> None:
     with h5py.File(prepared(electrons, tmp_path)) as made:
         off = np.degrees(made["mtheta"][:] - made["theta"][:])
