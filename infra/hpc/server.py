@@ -15,6 +15,7 @@ import uvicorn
 
 from infra.hpc.app import Plugin
 from infra.hpc.batch import Batch, BatchUnavailable
+from infra.hpc.kit import TARGET, brings_kit, with_kit
 from infra.hpc.lifecycle import Writer
 from infra.hpc.pods import Pods, RootError
 from infra.hpc.settings import UNIX, Settings
@@ -61,6 +62,7 @@ def serve(settings: Settings, tell: Callable[[str], None] = print) -> None:
     except RootError as error:
         raise StartError(str(error)) from None
     try:
+        settings = _equipped(settings)
         app = Plugin(settings, pods, batch_of(settings), writer()).app()
         config = uvicorn.Config(
             app,
@@ -81,6 +83,14 @@ def serve(settings: Settings, tell: Callable[[str], None] = print) -> None:
             Path(settings.address.removeprefix(UNIX)).unlink(missing_ok=True)
         listener.close()
         pods.close()
+
+
+def _equipped(settings: Settings) -> Settings:
+    """The settings, with the supervisor that plain processes need. Raises StartError."""
+    try:
+        return with_kit(settings, os.environ)
+    except OSError as error:
+        raise StartError(f"{settings.root / 'kit'}: cannot be written: {error.strerror}") from None
 
 
 def check(settings: Settings) -> list[str]:
@@ -105,7 +115,20 @@ def check(settings: Settings) -> list[str]:
         raise StartError(f"batch system {settings.batch}: does not answer: {error}") from None
     lines.append(f"batch       {settings.batch}: {has}")
     lines.append(f"runtime     {_runtime(settings)}")
+    if settings.runtime == "process":
+        lines.append(f"supervisor  {_supervisor(settings)}")
     return lines
+
+
+def _supervisor(settings: Settings) -> str:
+    """Where pods get the supervisor from. Raises StartError where there is none."""
+    if brings_kit(settings):
+        return f"that of {sys.executable}, which compute nodes must have under the same path"
+    folders = [Path(one[TARGET]) for one in settings.images.values() if TARGET in one]
+    for folder in folders:
+        if not (folder / "supervisor").is_file():
+            raise StartError(f"images: {folder}: holds no supervisor; leave {TARGET} out of images for our own")
+    return f"{', '.join(map(str, folders))} (setting images)"
 
 
 def _runtime(settings: Settings) -> str:

@@ -15,8 +15,8 @@ import weakref
 from collections.abc import Mapping
 from pathlib import Path
 
+from infra.hpc.kit import make_kit
 from infra.local.interlink.client import Plugin, PluginAway, PluginRefused
-from infra.local.interlink.kit import make_kit
 from infra.local.interlink.nodes import UNIX
 
 MODULE = "infra.hpc"

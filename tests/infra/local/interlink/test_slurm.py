@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from infra.local.interlink.kit import make_kit
 from layers.learning.registry import Registry
 from tests.cluster import FUNCTION_SCRIPT, TWIN, Cluster, eventually
 from tests.infra.hpc.lab import Lab, slurm_lab
@@ -25,18 +24,16 @@ class SlurmPlugin:
 
     def __init__(self, folder: Path, lab: Lab) -> None:
         self.folder = folder
-        kit = make_kit(folder / "kit", {"PYTHONPATH": str(TWIN)})
         settings = {
             "root": str(folder / "root"),
             "listen": f"unix://{folder}/plugin.sock",
             "batch": "slurm",
             "runtime": "process",
-            "images": {"*supervisor*": {"/supervisor": str(kit)}},
             "poll": 0.5,
         }
         (folder / "hpc.yaml").write_text(json.dumps(settings))
         self.url = settings["listen"]
-        self._environ = {**lab.environ, "LANG": "C.UTF-8"}
+        self._environ = {**lab.environ, "LANG": "C.UTF-8", "PYTHONPATH": str(TWIN)}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
