@@ -78,8 +78,8 @@ class Plugin:
             return {}
         return answer if isinstance(answer, dict) else {}
 
-    async def logs(self, pod: PodName, *, follow: bool) -> AsyncIterator[bytes]:
-        """What the function's container has printed, from its start on; following, until it ends.
+    async def logs(self, pod: PodName, *, follow: bool, container: str = CONTAINER) -> AsyncIterator[bytes]:
+        """What a container (the function's) has printed, from its start on; following, until it ends.
 
         Raises PluginRefused, PluginAway.
         """
@@ -96,7 +96,7 @@ class Plugin:
             "Namespace": pod.namespace,
             "PodUID": pod.uid,
             "PodName": pod.name,
-            "ContainerName": CONTAINER,
+            "ContainerName": container,
             "Opts": options,
         }
         async with self._asked("GET", "getLogs", wanted, endless=follow) as response:

@@ -6,6 +6,7 @@ asks for it first, and creates it only where the plugin knows nothing of it.
 """
 
 import contextlib
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -37,6 +38,10 @@ LEFT_OUT = 15
 """How much longer one is waited for that the plugin leaves out of its answers, which some do when they cannot tell."""
 UNAVAILABLE = 503
 """A plugin's word for `not now`, which ends nothing."""
+NEVER = (400, 413, 422)
+"""What says that the pod itself is wrong: the same one would be refused again."""
+ONLY_FAILED = re.compile(r"job \S+ ended as FAILED")
+"""Our own plugin's words for a status other than 0, which say nothing more than that."""
 KIT = "SUPERVISOR_KIT_IMAGE"
 
 Keys = Callable[[str], tuple[str, str] | None]
@@ -235,7 +240,7 @@ class _Attempt:
                 else:
                     self._runs(look)
                 if look.phase is Phase.ENDED:
-                    await self._lines.finish()
+                    await self._lines.finish(container=look.container)
                     return self._ended(look)
             if self._is_late():
                 await self._lines.finish(patience_s=0.0)
@@ -247,7 +252,8 @@ class _Attempt:
             await create()
         except PluginRefused as error:
             if error.status != UNAVAILABLE:
-                return Ended(Exit.FAILED, "Refused", f"the node {self._node} does not take the job: {error}")
+                code = Exit.BAD_INPUT if error.status in NEVER else Exit.FAILED
+                return Ended(code, "Refused", f"the node {self._node} does not take the job: {error}")
             self._waits(f"the node {self._node} cannot take jobs now: {error}")
         except PluginAway as error:
             self._waits(f"the node {self._node} does not answer: {error}")
@@ -300,13 +306,16 @@ class _Attempt:
     def _ended(self, look: PodState) -> Ended:
         if look.code == Exit.DONE:
             return self._succeeded()
-        if look.container != CONTAINER:
-            reason = look.reason or f"ended with status {look.code}"
-            return Ended(look.code, "Pod", f"the container {look.container} on the node {self._node}: {reason}")
         error, sentence = self._lines.said()
+        if look.container != CONTAINER:
+            reason = ": ".join(filter(None, (look.reason or f"ended with status {look.code}", sentence)))
+            return Ended(look.code, "Pod", f"the container {look.container} on the node {self._node}: {reason}")
         if error:
             return Ended(look.code, error, sentence)
         said = " ".join(look.reason.split())
-        if said:
-            return Ended(look.code, "", f"{said} (status {look.code})" if str(look.code) not in said else said)
-        return Ended(look.code, "", f"the script ended with status {look.code}" + (f": {sentence}" if sentence else ""))
+        if sentence and (not said or ONLY_FAILED.fullmatch(said)):
+            return Ended(look.code, "", f"the script ended with status {look.code}: {sentence}")
+        if not said:
+            return Ended(look.code, "", f"the script ended with status {look.code}")
+        said = f"{said} (status {look.code})" if str(look.code) not in said else said
+        return Ended(look.code, "", said + (f"; its last line: {sentence}" if sentence else ""))

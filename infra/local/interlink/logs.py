@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from infra.local.interlink.client import Plugin, PluginAway, PluginRefused
-from infra.local.interlink.pod import PodName
+from infra.local.interlink.pod import CONTAINER, PodName
 from infra.local.waiting import news
 
 LARGEST = 64 << 20
@@ -47,15 +47,15 @@ class PodLog:
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._follow())
 
-    async def finish(self, patience_s: float = LAST_S) -> None:
-        """The pod has ended: take what is left of its output."""
+    async def finish(self, patience_s: float = LAST_S, container: str = CONTAINER) -> None:
+        """The pod has ended: take what is left of its output, or of one that kept it from starting."""
         self._ended.set()
         if self._task is not None:
             await asyncio.wait([self._task], timeout=patience_s)
         await self.close()
         for attempt in range(ATTEMPTS):
             with contextlib.suppress(PluginAway, PluginRefused):
-                await self._take(follow=False)
+                await self._take(follow=False, container=container)
                 return
             await asyncio.sleep(PAUSE_S * 2**attempt)
 
@@ -85,10 +85,10 @@ class PodLog:
             pause = PAUSE_S if self._taken > before else min(pause * 2, LONGEST_PAUSE_S)
             await news(self._ended, pause)
 
-    async def _take(self, *, follow: bool) -> None:
+    async def _take(self, *, follow: bool, container: str = CONTAINER) -> None:
         """Read the log from its start, and keep what is new."""
         position = 0
-        async for chunk in self._plugin.logs(self._pod, follow=follow):
+        async for chunk in self._plugin.logs(self._pod, follow=follow, container=container):
             if follow and chunk == b"\n" and not position and not self._taken and not await self._begins_with(chunk):
                 continue  # a sign of life in a silence, such as our own plugin gives, and no part of the log
             fresh = chunk[max(0, self._taken - position) :]

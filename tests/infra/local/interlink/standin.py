@@ -33,6 +33,7 @@ class StandIn:
         self.pods: dict[str, dict[str, Any]] = {}
         self.states: dict[str, str] = {}
         self.logs: dict[str, bytes] = {}
+        self.first: dict[str, tuple[str, bytes]] = {}
         self.creates: list[str] = []
         self.deleted: list[str] = []
         self.questions: list[int] = []
@@ -73,6 +74,11 @@ class StandIn:
     def end(self, uid: str, code: int = 0, message: str = "") -> None:
         self.states[uid] = TERMINATED % (code, message)
 
+    def end_first(self, uid: str, code: int, message: str, printed: bytes) -> None:
+        """The init container has failed, so that the other has not started."""
+        self.first[uid] = (TERMINATED % (code, message), printed)
+        self.end(uid, code, "did not start")
+
     def env(self, uid: str) -> dict[str, str]:
         return {one["name"]: one["value"] for one in self.pods[uid]["pod"]["spec"]["containers"][0]["env"]}
 
@@ -105,7 +111,9 @@ class StandIn:
         state = self.states.get(of["uid"], "{}" if self.go else NOT_CREATED)
         name, uid, namespace = (json.dumps(of[key]) for key in ("name", "uid", "namespace"))
         containers = f'[{{"name": "oscar-container", "state": {state}}}]'
-        return f'{{"name": {name}, "UID": {uid}, "namespace": {namespace}, "containers": {containers}}}'
+        state, _ = self.first.get(of["uid"], ("", b""))
+        first = f', "initContainers": [{{"name": "supervisor-container", "state": {state}}}]' if state else ""
+        return f'{{"name": {name}, "UID": {uid}, "namespace": {namespace}, "containers": {containers}{first}}}'
 
 
 @contextmanager
@@ -181,7 +189,8 @@ class _Handler(BaseHTTPRequestHandler):
         if body["Opts"]["Follow"] and plugin.sign_of_life:
             self._chunk(b"\n")
         while True:
-            chunk = plugin.logs.get(uid, b"")[sent:]
+            initial = body["ContainerName"] == "supervisor-container"
+            chunk = (plugin.first[uid][1] if initial else plugin.logs.get(uid, b""))[sent:]
             sent += len(chunk)
             if chunk:
                 self._chunk(chunk)

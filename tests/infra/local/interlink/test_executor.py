@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,6 +160,42 @@ def test_what_the_plugin_says_of_an_end_is_the_reason(cluster: Cluster, plugin: 
     job = submit(cluster)
     plugin.end(plugin.pod(), 1, "TIMEOUT: TimeLimit")
     assert in_state(cluster, job, "Dead")["reason"] == "TIMEOUT: TimeLimit (status 1)"
+
+
+def test_the_last_line_is_told_with_what_the_plugin_says(cluster: Cluster, plugin: StandIn) -> None:
+    deploy(cluster, annotations={"dioscar/retries": "1"})
+    job = submit(cluster)
+    for number, says in enumerate(("job 8 ended as TIMEOUT (TimeLimit)", "job 9 ended as FAILED")):
+        uid = plugin.pod(number)
+        plugin.logs[uid] += b"warming up\nthe detector is on fire\n"
+        plugin.end(uid, 3, says)
+        eventually(lambda uid=uid: uid in plugin.deleted)  # type: ignore[misc]
+        if not number:
+            told = cluster.job(job["id"])["reason"]
+            assert told == f"{says} (status 3); its last line: the detector is on fire"
+    assert in_state(cluster, job, "Dead")["reason"] == "the script ended with status 3: the detector is on fire"
+
+
+def test_an_init_container_that_fails_says_why_in_the_reason_and_the_log(cluster: Cluster, plugin: StandIn) -> None:
+    deploy(cluster, annotations={"dioscar/retries": "0"})
+    job = submit(cluster)
+    plugin.end_first(plugin.pod(), 127, "job 6 ended as FAILED", b"starting\nno apptainer on this node\n")
+    ended = in_state(cluster, job, "Dead")
+    assert ended["reason"] == (
+        "Pod: the container supervisor-container on the node site: job 6 ended as FAILED: no apptainer on this node"
+    )
+    assert cluster.job_log(job) == "starting\nno apptainer on this node\n"
+
+
+def test_a_pod_that_can_never_be_taken_is_dead_at_once(cluster: Cluster, plugin: StandIn) -> None:
+    plugin.refuse, plugin.refusal = "annotation flags: --uid=root is not allowed here", 422
+    deploy(cluster)
+    job = submit(cluster)
+    ended = in_state(cluster, job, "Dead")
+    assert (ended["exit_code"], len(plugin.creates)) == (65, 1)
+    command = [sys.executable, "-P", "-m", "infra.cli", "logs", job["id"], "--cluster", str(cluster.data)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "--uid=root is not allowed here" in said.stderr and not said.stdout
 
 
 def test_a_checkpoint_is_run_again_and_not_counted(cluster: Cluster, plugin: StandIn) -> None:
