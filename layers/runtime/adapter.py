@@ -112,11 +112,12 @@ def _download(references: list[inputs.Reference | inputs.Select], client: "S3Cli
     from layers.objects.errors import NoSuchObject
 
     folder = kept.open()
-    text = kept.pinned()
-    if text is not None:
-        pinned = [inputs.Reference(**entry) for entry in json.loads(text)]
+    pins = kept.pinned()
+    if pins is not None:
+        pinned = [inputs.Reference(**entry) for entry in pins]
     else:
         pinned = inputs.resolve(references, lambda bucket, prefix: (found.key for found in client.list(bucket, prefix)))
+        kept.announce([vars(reference) for reference in pinned])
     staged = []
     for index, reference in enumerate(pinned):
         path = folder / "inputs" / str(index) / Path(reference.key).name
@@ -128,5 +129,8 @@ def _download(references: list[inputs.Reference | inputs.Select], client: "S3Cli
         digest = sha256_of(path)
         inputs.check(reference, digest)
         staged.append(Input(reference.bucket, reference.key, digest, path))
-    kept.pin(json.dumps([{"bucket": i.bucket, "key": i.key, "sha256": i.sha256} for i in staged]))
+    kept.pin([{"bucket": i.bucket, "key": i.key, "sha256": i.sha256} for i in staged])
+    if not all(reference.sha256 for reference in pinned):
+        for pin, found in zip(kept.pinned(in_full=True) or [], staged, strict=True):
+            inputs.check(inputs.Reference(**pin), found.sha256)
     return staged

@@ -17,7 +17,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from layers.objects.errors import AccessRefused, NoSuchObject, ObjectError
+from layers.runtime.contract import Checkpointed
 from layers.runtime.function import sha256_of
+from layers.runtime.holding import HOLDER_S, Held, held, make_root
 
 FOLDER = "checkpoints"
 """Where copies stand in a service's bucket: `checkpoints/<run key>/`."""
@@ -150,7 +152,8 @@ class Kept:
 
     It is opened when it is first asked for, so that a run that keeps nothing costs nothing. `copy` is asked then, where
     the folder itself does not survive. Of several ranks, the folder is that of rank 0; a follower's is its own, and
-    goes with it.
+    goes with it. Of several runs at once, one has the folder (see `layers.runtime.holding`); where that stays so,
+    another has one that goes with it, or ends to be run again where its ranks have to find it.
     """
 
     def __init__(
@@ -169,14 +172,22 @@ class Kept:
         self._rank, self._ranks = rank, ranks
         self._after = after
         self._private = False
+        self._held: Held | None = None
 
     def open(self) -> Path:
         """The folder, with what earlier attempts have kept."""
         if self._opened:
             return self._folder
-        self._opened = True
         copy = self._find_copy()
-        self._private = copy is not None or self._rank > 0
+        if copy is None:
+            make_root(self._shared.parent)
+            self._held = held(self._shared, HOLDER_S) if self._rank == 0 else None
+            if self._rank == 0 and self._held is None:
+                if self._ranks > 1:
+                    raise Checkpointed("another run of this request is at work; to be run again")
+                _say("another run of this request is at work: this one begins anew, and keeps no checkpoint")
+        self._opened = True
+        self._private = self._held is None
         if self._private:
             self._folder = Path(tempfile.mkdtemp(prefix="dioscar-checkpoint-"))
         self._copy = copy
@@ -188,27 +199,37 @@ class Kept:
                 _say(f"no checkpoint is kept outside of this pod: {error}")
         return self._folder
 
-    def pinned(self) -> str | None:
-        """What the request was resolved to, if it was; a follower waits for rank 0 to say so."""
+    def pinned(self, *, in_full: bool = False) -> list[dict[str, str]] | None:
+        """What the request was resolved to, if it was; a follower waits for rank 0 to say so.
+
+        Rank 0 says which objects before it has fetched them, and with their digests after that: `in_full`.
+        """
         pins = self.open() / PINS
         if self._rank == 0:
-            return pins.read_text(encoding="utf-8") if pins.is_file() else None
+            return _read_pins(pins) if pins.is_file() else None
         end = time.monotonic() + PATIENCE_S
         while time.monotonic() < end:
             with contextlib.suppress(NoSuchObject, FileNotFoundError):
                 if self._copy:
                     self._copy.fetch(PINS, pins)
-                    return pins.read_text(encoding="utf-8")
-                return (self._shared / PINS).read_text(encoding="utf-8")
+                found = _read_pins(pins if self._copy else self._shared / PINS)
+                if not in_full or all(pin["sha256"] for pin in found):
+                    return found
             time.sleep(POLL_S)
-        raise TimeoutError(f"rank {self._rank}: rank 0 has not said which inputs it found, in {PATIENCE_S:g} s")
+        what = "what its inputs are" if in_full else "which inputs it found"
+        raise TimeoutError(f"rank {self._rank}: rank 0 has not said {what}, in {PATIENCE_S:g} s")
 
-    def pin(self, text: str) -> None:
-        """The request stands for these objects, on every attempt and in every rank."""
+    def announce(self, pins: list[dict[str, str]]) -> None:
+        """`pin`, where other ranks wait for it: they fetch them at the same time."""
+        if self._ranks > 1:
+            self.pin(pins)
+
+    def pin(self, pins: list[dict[str, str]]) -> None:
+        """The request stands for these objects (`bucket`, `key`, `sha256`), on every attempt and in every rank."""
         if self._rank == 0:
-            part = self.open() / f"{PINS}.part"
+            part = self.open() / f"{PINS}.{os.urandom(4).hex()}.part"
             part.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(text, encoding="utf-8")
+            part.write_text(json.dumps(pins), encoding="utf-8")
             part.replace(self._folder / PINS)
             if self._ranks > 1:
                 self.keep_now()
@@ -234,23 +255,28 @@ class Kept:
 
     def remove(self) -> None:
         """The run has succeeded: nothing is kept any longer than `after` says, who stores the outputs first."""
-        if self._rank > 0:
-            return
-        if self._after and (self._copy or self._folder.exists()):
+        if self._rank > 0 or (self._private and not self._copy):
+            return  # nothing of this run survives it
+        if self._after and (self._copy or self._shared.exists()):
             Path(self._after).write_text(str(self._shared), encoding="utf-8")
+        elif self._held:
+            self._held.remove()
         else:
             forget(self._shared, self._copy)
 
     def close(self) -> None:
-        """Leave nothing that only this attempt has seen."""
+        """Leave nothing that only this attempt has seen, and the folder to the next run."""
         if self._opened and self._private:
             shutil.rmtree(self._folder, ignore_errors=True)
+        if self._held:
+            self._held.release()
 
 
 def forget(folder: Path, copy: Copy | None) -> None:
-    """Remove the folder of a run key, and its copy."""
-    if folder.exists():
-        shutil.rmtree(folder, ignore_errors=True)
+    """Remove the folder of a run, unless another run has it by now, and its copy."""
+    if folder.exists() and (mine := held(folder, 0.0)):
+        mine.remove()
+        mine.release()
     if copy:
         try:
             copy.remove()
@@ -260,6 +286,11 @@ def forget(folder: Path, copy: Copy | None) -> None:
 
 class _Damaged(Exception):  # noqa: N818
     """A copy is not what was kept."""
+
+
+def _read_pins(path: Path) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 def _say(sentence: str) -> None:

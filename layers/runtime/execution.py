@@ -23,6 +23,7 @@ from layers.runtime import parameters
 from layers.runtime.checkpoints import Copy, Kept
 from layers.runtime.contract import Checkpointed, Exit, Input, InputError
 from layers.runtime.forward import RECORDS, Forward, Rule, forwards, next_hop, parse_forward
+from layers.runtime.holding import default_root, run_folder
 from layers.runtime.invocation import Invocation
 from layers.runtime.job import RunningJob
 from layers.runtime.wire import TRAVELS
@@ -151,9 +152,9 @@ def _run(
 ) -> Outcome:
     plan = _plan(invocation)
     run_key = plan.run_key
-    root = Path(invocation.environ.get("DIOSCAR_CHECKPOINT") or Path(tempfile.gettempdir()) / "dioscar-checkpoints")
+    named = invocation.environ.get("DIOSCAR_CHECKPOINT")
     kept = Kept(
-        root / run_key,
+        run_folder(Path(named) if named else default_root(), run_key, invocation.bucket),
         lambda: copy(run_key),
         rank=invocation.rank,
         ranks=invocation.ranks,

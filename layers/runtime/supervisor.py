@@ -249,10 +249,11 @@ def _run(script: Path, variables: Mapping[str, str], printed: BinaryIO, told: th
 def _forget(kept: Path, config: storage.ServiceConfig, event: StorageEvent | Payload) -> None:
     """The outputs are stored: what the run kept for another attempt is not needed any longer."""
     from layers.runtime.checkpoints import Copy, forget
+    from layers.runtime.holding import run_key_of
 
     provider, bucket = config.mailbox(event.notification.bucket if isinstance(event, StorageEvent) else "")
     client = storage.client(config, provider=provider) if bucket else None
-    forget(kept, Copy(client, bucket, kept.name) if client else None)
+    forget(kept, Copy(client, bucket, run_key_of(kept)) if client else None)
 
 
 def _undisturbed(told: threading.Event) -> contextlib.AbstractContextManager[None]:

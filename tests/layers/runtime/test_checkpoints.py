@@ -1,15 +1,21 @@
 """A copy of a checkpoint in object storage: whole or the one before, whatever breaks off in between."""
 
 import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from layers.objects.errors import AccessRefused, StoreUnavailable
+from layers.runtime import adapter, checkpoints
 from layers.runtime.checkpoints import FILES, MANIFEST, Copy, Kept
+from layers.runtime.contract import InputError
+from layers.runtime.inputs import Select
 from layers.runtime.storage import config_of
-from layers.runtime.testing import FolderStore
+from layers.runtime.testing import FolderStore, StoredFile
 
 BUCKET, KEY = "train", "0" * 64
 
@@ -125,8 +131,8 @@ def test_a_bucket_that_may_not_be_read_is_done_without(tmp_path: Path, capsys: p
 
 def test_a_follower_has_a_folder_of_its_own_and_waits_for_what_rank_0_has_found(tmp_path: Path) -> None:
     first, second = (Kept(tmp_path / "shared", rank=rank, ranks=2) for rank in (0, 1))
-    first.pin("[]")
-    assert second.pinned() == "[]"
+    first.pin([])
+    assert second.pinned() == []
     assert second.files != first.files
     second.remove()
     second.close()
@@ -140,8 +146,8 @@ def test_a_follower_without_a_shared_folder_reads_it_in_the_bucket(tmp_path: Pat
         return Copy(FolderStore(tmp_path / "store"), BUCKET, KEY)
 
     first, second = (Kept(tmp_path / "none", copy, rank=rank, ranks=2) for rank in (0, 1))
-    first.pin("[]")
-    assert second.pinned() == "[]"
+    first.pin([])
+    assert second.pinned() == []
     for kept in (first, second):
         kept.close()
 
@@ -156,3 +162,46 @@ def test_the_mailbox_is_the_bucket_of_the_input() -> None:
     assert config_of({"input": [elsewhere], "output": [other]}).mailbox("") == ("minio.default", "train")
     private = {"input": [own], "isolation_level": "USER", "bucket_list": ["alice"]}
     assert config_of(private).mailbox("alice") == ("minio.default", "alice")
+
+
+class Objects:
+    """A store whose objects each take as long as `fetched` says; they may have changed by the next time."""
+
+    def __init__(self, fetched: Callable[[], None], *contents: bytes) -> None:
+        self.fetched = fetched
+        self.contents = list(contents)
+
+    def list(self, bucket: str, prefix: str) -> list[StoredFile]:
+        return [StoredFile(f"{prefix}x")]
+
+    def get(self, bucket: str, key: str, target: Path) -> None:
+        self.fetched()
+        target.write_bytes(self.contents.pop(0))
+
+
+def test_a_follower_fetches_the_inputs_while_rank_0_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "POLL_S", 0.01)
+    follower_has_begun = threading.Event()
+
+    def wait() -> None:
+        assert follower_has_begun.wait(30)
+
+    first, second = (Kept(tmp_path / "shared", rank=rank, ranks=2) for rank in (0, 1))
+    stores: list[Any] = [Objects(wait, b"1"), Objects(follower_has_begun.set, b"1")]
+    wanted = [Select("b", "in/")]
+    with ThreadPoolExecutor() as pool:
+        staged = [pool.submit(adapter._download, wanted, *each) for each in zip(stores, (first, second), strict=True)]
+        found = [[(i.key, i.sha256, i.path.read_bytes()) for i in one.result()] for one in staged]
+    assert found[0] == found[1] and found[0][0][::2] == ("in/x", b"1")
+    for kept in (first, second):
+        kept.close()
+
+
+def test_ranks_that_found_an_object_changed_do_not_train_together(tmp_path: Path) -> None:
+    first, second = (Kept(tmp_path / "shared", rank=rank, ranks=2) for rank in (0, 1))
+    first.announce([{"bucket": "b", "key": "in/x", "sha256": ""}])
+    store: Any = Objects(lambda: first.pin([{"bucket": "b", "key": "in/x", "sha256": "0" * 64}]), b"2")
+    with pytest.raises(InputError, match="b/in/x: has changed since"):
+        adapter._download([Select("b", "in/")], store, second)
+    for kept in (first, second):
+        kept.close()
