@@ -8,6 +8,7 @@ import hashlib
 import os
 import random
 import re
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from layers.runtime import Job
 from layers.runtime.function import sha256_of
 
 KEPT = 2
+TORN_S = 3600.0
+"""How much older than a whole file a half-written one is whose process must have died."""
 _NAME = re.compile(r"step-(\d{12})-([0-9a-f]{32})\.pt")
 
 
@@ -90,9 +93,10 @@ def set_random_states(states: Mapping[str, Any]) -> None:
 def _write(folder: Path, step: int, content: dict[str, Any]) -> None:
     import torch
 
-    part = folder / "step.part"
+    number, name = tempfile.mkstemp(".part", "step-", folder)
+    part = Path(name)
     try:
-        with part.open("wb") as file:
+        with os.fdopen(number, "wb") as file:
             hashed = _Hashed(file)
             torch.save(content, hashed)
             file.flush()
@@ -102,10 +106,12 @@ def _write(folder: Path, step: int, content: dict[str, Any]) -> None:
         raise
     target = part.replace(folder / f"step-{step:012}-{hashed.digest.hexdigest()[:32]}.pt")
     _sync(folder)
-    others = [path for path in _newest_first(folder) if path != target]
-    same, before = ([p for p in others if _step(p) >= step], [p for p in others if _step(p) < step])
-    for path in [*same, *before[KEPT - 1 :]]:
-        path.unlink()
+    others = [path for path in _newest_first(folder) if path != target]  # those of later steps are another attempt's
+    same, before = ([p for p in others if _step(p) == step], [p for p in others if _step(p) < step])
+    written = target.stat().st_mtime
+    torn = [path for path in folder.glob("step-*.part") if _mtime(path, written) < written - TORN_S]
+    for path in [*same, *before[KEPT - 1 :], *torn]:
+        path.unlink(missing_ok=True)
 
 
 def _read(folder: Path) -> dict[str, Any] | None:
@@ -114,7 +120,7 @@ def _read(folder: Path) -> dict[str, Any] | None:
     for path in _newest_first(folder):
         if not sha256_of(path).startswith(path.stem.rpartition("-")[2]):
             print(f"checkpoint {path.name}: is damaged; the one before it serves", flush=True)  # noqa: T201
-            path.unlink()
+            path.unlink(missing_ok=True)
             continue
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         return content
@@ -127,6 +133,13 @@ def _newest_first(folder: Path) -> list[Path]:
 
 def _step(path: Path) -> int:
     return int(path.name.split("-")[1])
+
+
+def _mtime(path: Path, gone: float) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return gone
 
 
 def _sync(folder: Path) -> None:

@@ -12,6 +12,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """What `torchrun` sets for each process; see docs/training.md for Slurm."""
+
+PATIENCE_S = 600.0
+"""How long a rank waits for the others to join: they have fetched the same inputs. Those of a pod begin together."""
 
 Device = Literal["cpu", "cuda"]
 
@@ -111,10 +115,13 @@ ALONE = Ranks()
 
 
 @contextlib.contextmanager
-def joined(device: Device = "cpu", environ: Mapping[str, str] = os.environ) -> Iterator[Ranks]:
+def joined(
+    device: Device = "cpu", environ: Mapping[str, str] = os.environ, patience_s: float = PATIENCE_S
+) -> Iterator[Ranks]:
     """This process and the others that `environ` tells of (see `VARIABLES`); within it they can speak to each other.
 
-    Raises InputError where a variable is missing or wrong. gloo on CPUs, nccl on GPUs.
+    Raises InputError where a variable is missing or wrong, TimeoutError where one of the others has not come after
+    `patience_s`. gloo on CPUs, nccl on GPUs.
     """
     if environ.get("WORLD_SIZE", "1") == "1":
         yield Ranks(device_type=device)
@@ -133,9 +140,15 @@ def joined(device: Device = "cpu", environ: Mapping[str, str] = os.environ) -> I
     if device == "cuda":
         torch.cuda.set_device(ranks.local_rank)
     address = f"tcp://{environ['MASTER_ADDR']}:{numbers['MASTER_PORT']}"
-    dist.init_process_group(
-        "nccl" if device == "cuda" else "gloo", init_method=address, rank=ranks.rank, world_size=ranks.size
-    )
+    try:
+        found = dist.rendezvous(address, ranks.rank, ranks.size, timeout=timedelta(seconds=patience_s))
+        store, *_ = next(found)
+        dist.init_process_group(
+            "nccl" if device == "cuda" else "gloo", store=store, rank=ranks.rank, world_size=ranks.size
+        )
+    except (dist.DistStoreError, dist.DistNetworkError) as error:
+        words = f"rank {ranks.rank}: not all of {ranks.size} ranks have joined in {patience_s:g} s; their logs say why"
+        raise TimeoutError(words) from error
     try:
         yield ranks
     finally:

@@ -123,3 +123,43 @@ def test_random_numbers_go_on_where_they_were(job: Job) -> None:
     assert draw() != expected
     Checkpoint(job).load()
     assert draw() == expected
+
+
+def test_a_run_that_is_behind_takes_nothing_from_one_that_is_ahead(job: Job) -> None:
+    for step in (900, 1000, 5, 10, 15):
+        Checkpoint(job).save(step, {})
+    assert steps(job.checkpoint) == [10, 15, 900, 1000]
+    found = Checkpoint(job).load()
+    assert found is not None and found.step == 1000
+
+
+def test_the_same_step_again_replaces_it(job: Job) -> None:
+    for text in ("x", "y"):
+        Checkpoint(job).save(5, {"text": text})
+    assert steps(job.checkpoint) == [5]
+    found = Checkpoint(job).load()
+    assert found is not None and found.state == {"text": "y"}
+
+
+def test_two_that_write_the_same_step_at_once_are_in_nobodys_way(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.fsync
+
+    def other_first(number: int) -> None:
+        monkeypatch.setattr(os, "fsync", real)
+        Checkpoint(job).save(5, {"by": "the other"})
+        real(number)
+
+    monkeypatch.setattr(os, "fsync", other_first)
+    Checkpoint(job).save(5, {"by": "this one"})
+    found = Checkpoint(job).load()
+    assert found is not None and found.state == {"by": "this one"}
+
+
+def test_what_a_killed_process_left_half_written_goes_when_it_is_old(job: Job) -> None:
+    for name, age in (("old", 7200), ("new", 0)):
+        part = job.checkpoint / f"step-{name}.part"
+        part.write_bytes(b"half")
+        at = part.stat().st_mtime - age
+        os.utime(part, (at, at))
+    Checkpoint(job).save(1, {})
+    assert [name for name in names(job.checkpoint) if name.endswith(".part")] == ["step-new.part"]

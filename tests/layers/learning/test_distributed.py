@@ -1,6 +1,7 @@
 """Several processes that train together, as torchrun starts them; and one alone."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,23 @@ def test_each_has_a_gpu_of_its_own() -> None:
 def test_a_wrong_variable_is_one_sentence(change: dict[str, str], sentence: str) -> None:
     right = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
     with pytest.raises(InputError, match=sentence), joined(environ={**right, **change}):
+        pass
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_who_is_left_alone_does_not_wait_for_long(rank: int) -> None:
+    pytest.importorskip("torch", reason="torch is not installed: ./dioscar install train")
+    where = {"RANK": str(rank), "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    with (
+        pytest.raises(TimeoutError, match=f"rank {rank}: not all of 2 ranks have joined in 0.5 s"),
+        joined(environ={"WORLD_SIZE": "2", **where}, patience_s=0.5),
+    ):
         pass
 
 
