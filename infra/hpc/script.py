@@ -27,6 +27,8 @@ NOT_WRITTEN = 73
 """The exit status of a job that could not write down how a container ended (EX_CANTCREAT)."""
 STOPPED = 143
 CHECKPOINT, SERVICE = "DIOSCAR_CHECKPOINT", "OSCAR_SERVICE_NAME"
+SERVICE_LABEL = "oscar_service"
+"""The label by which OSCAR finds the pods of a service."""
 
 
 def write(request: CreateRequest, folder: Path, settings: Settings) -> Submission:
@@ -85,7 +87,7 @@ def _container(
 ) -> None:
     own = folder / CONTAINERS / container.name
     private_folder(own)
-    more, mounts = _checkpoint(container, settings), volumes.mounts(container)
+    more, mounts = _checkpoint(pod, container, settings), volumes.mounts(container)
     start = Start(
         pod=pod,
         container=container,
@@ -102,13 +104,16 @@ def _container(
         _tree(start)
 
 
-def _checkpoint(container: Container, settings: Settings) -> Mapping[str, str]:
-    """The variable that names the folder for checkpoints, and the folder made."""
+def _checkpoint(pod: Pod, container: Container, settings: Settings) -> Mapping[str, str]:
+    """The variable that names the folder for checkpoints, and the folder made.
+
+    A pod writes its own environment and labels, so that it may name any service; but not of another namespace.
+    """
     environ = {variable.name: variable.value for variable in container.env}
-    service = environ.get(SERVICE, "")
-    if settings.checkpoints is None or not NAME.fullmatch(service):
+    service = pod.metadata.labels.get(SERVICE_LABEL) or environ.get(SERVICE, "")
+    if settings.checkpoints is None or not all(NAME.fullmatch(name) for name in (pod.metadata.namespace, service)):
         return {}
-    folder = settings.checkpoints / service
+    folder = settings.checkpoints / pod.metadata.namespace / service
     private_folder(folder)
     return {CHECKPOINT: str(folder)}
 

@@ -369,8 +369,9 @@ class OnNode(Embedded):
     def _steps(self, order: Order) -> float:
         """By its checkpoint: there is no file of progress in a pod, and its log has a line of it in ten seconds."""
         with contextlib.suppress(OSError, ValueError, StopIteration):
-            kept = self._cluster.data / "interlink" / "checkpoints" / order.service
-            return float(json.loads(next(kept.rglob("state.json")).read_text())["done"])
+            kept = self._cluster.data / "interlink" / "checkpoints"
+            state = next(path for path in kept.rglob("state.json") if order.service in path.parts)
+            return float(json.loads(state.read_text())["done"])
         return 0.0
 
 

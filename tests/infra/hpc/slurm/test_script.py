@@ -330,11 +330,32 @@ def test_ranks_without_a_batch_system_run_on_this_machine(tmp_path: Path) -> Non
     ]
 
 
-def test_checkpoints_have_a_folder_of_their_service(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "metadata, folder",
+    [
+        ({}, "default/train"),
+        ({"namespace": "alice"}, "alice/train"),
+        ({"labels": {"oscar_service": "other"}}, "default/other"),
+    ],
+)
+def test_checkpoints_have_a_folder_of_their_namespace_and_service(
+    tmp_path: Path, metadata: dict[str, Any], folder: str
+) -> None:
     text = "echo x >$DIOSCAR_CHECKPOINT/step"
-    main = container(text, env=[{"name": "OSCAR_SERVICE_NAME", "value": "train"}])
-    assert run(written(tmp_path, pod(main), checkpoints=tmp_path / "kept")) == 0
-    assert (tmp_path / "kept" / "train" / "step").exists()
+    request = pod(container(text, env=[{"name": "OSCAR_SERVICE_NAME", "value": "train"}]))
+    request["pod"]["metadata"] |= metadata
+    assert run(written(tmp_path, request, checkpoints=tmp_path / "kept")) == 0
+    assert (tmp_path / "kept" / folder / "step").exists()
+
+
+@pytest.mark.parametrize("metadata", [{"namespace": ""}, {"namespace": ".."}, {"labels": {"oscar_service": "../x"}}])
+def test_no_folder_for_checkpoints_is_outside_of_theirs(tmp_path: Path, metadata: dict[str, Any]) -> None:
+    main = container('echo "<$DIOSCAR_CHECKPOINT>"', env=[{"name": "OSCAR_SERVICE_NAME", "value": "train"}])
+    request = pod(main)
+    request["pod"]["metadata"] |= metadata
+    submission = written(tmp_path, request, checkpoints=tmp_path / "kept")
+    assert run(submission) == 0
+    assert log(submission) == "<>\n"
 
 
 @pytest.mark.parametrize("given_pod, words", [
