@@ -23,7 +23,7 @@ class Lab:
         self.environ = {"PATH": PATH, "HOME": str(folder), "SLURM_CONF": str(folder / "slurm.conf")}
 
     def start(self, *options: str) -> None:
-        self._script("start", *options)
+        self._script("start", "--anyone", *options)
 
     def stop(self) -> None:
         if (self.folder / "slurm.conf").exists():
