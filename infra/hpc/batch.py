@@ -15,6 +15,10 @@ class BatchUnavailable(Exception):  # noqa: N818
     """The batch system does not answer now; whether it has taken what was just submitted is not known."""
 
 
+class BatchBusy(BatchUnavailable):
+    """The batch system has not taken the job, but may take the same one later: a full queue, a maintenance."""
+
+
 class BatchState(StrEnum):
     """Where a job is. Only `COMPLETED` may be a success; `UNKNOWN` says nothing, and never ends a pod."""
 
@@ -76,7 +80,7 @@ class Batch(Protocol):
     """A batch system."""
 
     async def submit(self, submission: Submission) -> str:
-        """Submit a job; its id. Raises BatchRefused, or BatchUnavailable where it may or may not have been taken."""
+        """Submit a job; its id. Raises BatchRefused, BatchBusy, or BatchUnavailable where it may have been taken."""
         ...
 
     async def named(self, names: Collection[str]) -> list[BatchJob]:

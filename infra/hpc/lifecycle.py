@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.hpc.batch import Batch, BatchJob, BatchRefused, BatchUnavailable, Submission
+from infra.hpc.batch import Batch, BatchBusy, BatchJob, BatchRefused, BatchUnavailable, Submission
 from infra.hpc.folder import CLAIM, NAME, file_of
 from infra.hpc.pods import Pods, Record, log_sizes
 from infra.hpc.protocol import CreateRequest, Pod, PodRefused, Terminated
@@ -31,6 +31,8 @@ SUBMITTERS = 8
 
 _TRY_AGAIN_S = (0.5, 1.0, 2.0, 5.0)
 _RESUBMIT_AGAIN_S = 15.0
+_BUSY_AGAIN_S = 60.0
+"""How often a pod that has checkpointed is offered to a batch system that does not take it for the time being."""
 _LAST_TRY_S = 10.0
 """How long the last try may take; with the longest `submit_within` that makes the 120 s of interLink."""
 _DOUBT_S = 120.0
@@ -229,15 +231,20 @@ class Lifecycle:
                 await self._adopt(record, submitted, None)
                 return
             except BatchUnavailable as error:
-                pause = next(pauses, _TRY_AGAIN_S[-1] if deadline else _RESUBMIT_AGAIN_S)
+                busy = isinstance(error, BatchBusy)
+                why = f"the batch system does not {'take the job now' if busy else 'answer'}: {error}"
+                again = _BUSY_AGAIN_S if busy else _RESUBMIT_AGAIN_S
+                pause = next(pauses, _TRY_AGAIN_S[-1] if deadline else again)
                 if deadline is not None and time.monotonic() + pause > deadline:
-                    raise Unavailable(f"the batch system does not answer: {error}") from None
-                log.warning("pod %s/%s: not submitted yet: %s", record.namespace, record.name, error)
-                await asyncio.sleep(pause)
+                    raise Unavailable(why) from None
+                if record.reason != why:
+                    log.warning("pod %s/%s: not submitted yet: %s", record.namespace, record.name, why)
+                record.reason = why
+                await _sleep_while_wanted(record, pause)
 
     async def _adopt(self, record: Record, job_id: str, job: BatchJob | None) -> None:
         assert record.run is not None
-        record.run.id = job_id
+        record.run.id, record.reason = job_id, ""
         if job is not None:
             record.heard(job)
         await self._save(record)
@@ -263,7 +270,8 @@ class Lifecycle:
                 if candidate(record, jobs) is None:  # else what stands in the folder is the new run's
                     await asyncio.to_thread(_clear, folder, record.all_containers)
                 await self._submit(record, not begin, None)
-                log.info("pod %s/%s runs again, as job %s", record.namespace, record.name, record.job)
+                if record.job:  # else it has been deleted meanwhile
+                    log.info("pod %s/%s runs again, as job %s", record.namespace, record.name, record.job)
             except BatchUnavailable:
                 return  # the next round of the keeper finds it in doubt
             except (BatchRefused, OSError) as error:
@@ -457,6 +465,12 @@ def check(pod: Pod) -> None:
         if container.name in seen:
             raise PodRefused(f'pod.spec.containers: there are two named "{container.name}"')
         seen.add(container.name)
+
+
+async def _sleep_while_wanted(record: Record, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not record.deleted and (left := end - time.monotonic()) > 0:
+        await asyncio.sleep(min(left, 1.0))
 
 
 def _is_unwanted(record: Record) -> bool:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from infra.hpc.batch import BatchJob, BatchRefused, BatchState, BatchUnavailable, Resources, Submission
+from infra.hpc.batch import BatchBusy, BatchJob, BatchRefused, BatchState, BatchUnavailable, Resources, Submission
 from infra.hpc.environment import handed_on
 from infra.hpc.folder import OUTPUT
 from infra.hpc.states import state_of
@@ -31,6 +31,10 @@ NOT_NOW = re.compile(
     r"try again|not responding|backup controller|standby|in progress|slurmdbd|shutdown"
 )
 """What Slurm says where the same submission may be taken later, though the controller answers."""
+BUSY = re.compile(r"(QOS|Assoc)[A-Z]\w*Submit\w*|submit limit|inactive or drain|nodes are busy")
+"""What it says where it has not taken a job for the time being: too many submitted, a partition in maintenance."""
+OTHER_LIMIT = re.compile(r"\b(QOS|Assoc)(?!\w*Submit)[A-Z]\w+")
+"""The limit that it names first where the job itself is too large: it then speaks of the submit limit, too."""
 UNKNOWN_JOB = re.compile(r"(?i)invalid job id")
 EXIT_CODE = re.compile(r"\bExitCode=(\d+):(\d+)")
 OWN_VARIABLES = re.compile(r"S(BATCH|ALLOC|LURM|QUEUE|CANCEL|INFO|CONTROL|RUN)_\w*")
@@ -92,6 +96,8 @@ class Slurm:
         if ended.code == 0 and job.isdecimal():
             return job
         said = _one_line(ended.said) or f"sbatch ended with status {ended.code} and named no job"
+        if ended.code and BUSY.search(ended.said) and not OTHER_LIMIT.search(ended.said):
+            raise BatchBusy(said)
         if ended.code == 0 or NOT_NOW.search(ended.said) or not await self._answers():
             raise BatchUnavailable(said)
         raise BatchRefused(said)

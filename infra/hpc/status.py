@@ -180,9 +180,11 @@ def _under_way(record: Record, marks: Marks) -> dict[str, ContainerState]:
 def _waiting(record: Record) -> Waiting:
     again = len(record.runs) - 1
     if not record.job:
+        why = f": {record.reason}" if record.reason else ""
         if again > 0:
-            return Waiting(reason="Requeued", message=f"checkpointed; is being submitted again ({again} times so far)")
-        return Waiting(reason="Submitting", message="is being submitted to the batch system")
+            says = f"checkpointed; is being submitted again ({again} times so far){why}"
+            return Waiting(reason="Requeued", message=says)
+        return Waiting(reason="Submitting", message=f"is being submitted to the batch system{why}")
     word = re.match(r"[A-Za-z][A-Za-z0-9_]*", record.reason)
     says = f"job {record.job} waits in the queue" + (f": {record.reason}" if record.reason else "")
     if again > 0:

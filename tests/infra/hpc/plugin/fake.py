@@ -17,7 +17,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from infra.hpc.app import Plugin
-from infra.hpc.batch import BatchJob, BatchRefused, BatchState, BatchUnavailable, Resources, Submission
+from infra.hpc.batch import BatchBusy, BatchJob, BatchRefused, BatchState, BatchUnavailable, Resources, Submission
 from infra.hpc.folder import file_of, pod_folder
 from infra.hpc.lifecycle import Writer
 from infra.hpc.pods import Pods
@@ -41,7 +41,9 @@ class FolderBatch:
         self.looked_for: Collection[str] = ()
 
     def fault(self, name: str, on: bool = True) -> None:
-        """`down`, `silent` (taken, but says that it is down), `refuse`, `hidden` (known by name only), `hang-...`."""
+        """`down`, `silent` (taken, but says that it is down), `refuse`, `busy`, `hang-before`, `hang-after`,
+        `hidden` (known by its name only).
+        """
         if on:
             (self.folder / name).touch()
         else:
@@ -87,6 +89,8 @@ class FolderBatch:
         self._up()
         if self.has("refuse"):
             raise BatchRefused("invalid partition specified: nosuch")
+        if self.has("busy"):
+            raise BatchBusy("Required partition not available (inactive or drain)")
         number = self.add(submission.name)
         if self.has("hang-after"):
             (self.folder / "reached").touch()

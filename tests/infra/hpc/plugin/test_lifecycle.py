@@ -106,6 +106,16 @@ def test_a_batch_system_that_stays_away_fails_the_pod_and_leaves_no_job(tmp_path
         assert plugin.state(oscar_pod()["pod"])["waiting"]["reason"] == "NotCreated"
 
 
+def test_a_queue_that_is_full_is_no_refusal(tmp_path: Path) -> None:
+    with serving(tmp_path, submit_within=0.2) as plugin:
+        plugin.batch.fault("busy")
+        reply = plugin.create(oscar_pod())
+        assert reply.status_code == 503
+        assert reply.text.startswith("the batch system does not take the job now: Required partition")
+        plugin.batch.fault("busy", on=False)
+        assert plugin.create(oscar_pod()).status_code == 200
+
+
 def test_a_pod_that_failed_to_be_created_may_be_created_again(tmp_path: Path) -> None:
     with serving(tmp_path, submit_within=0.2) as plugin:
         plugin.batch.fault("down")
@@ -503,6 +513,34 @@ def test_a_pod_does_not_run_again_for_ever(tmp_path: Path) -> None:
             plugin.batch.set(number, BatchState.FAILED, exit_code=75)
         end = plugin.ended(pod)
         assert end["exitCode"] == 75 and "has run 3 times" in end["message"]
+
+
+def test_a_pod_that_is_to_run_again_waits_for_a_batch_system_that_does_not_take_it_now(plugin: Client) -> None:
+    pod = created(plugin)
+    plugin.batch.fault("busy")
+    plugin.run(0, 75)
+    plugin.batch.set("1", BatchState.FAILED, exit_code=75)
+    until(lambda: plugin.batch.submissions > 2)
+    waiting = plugin.state(pod)["waiting"]
+    assert waiting["reason"] == "Requeued"
+    assert waiting["message"].endswith(": Required partition not available (inactive or drain)")
+    plugin.batch.fault("busy", on=False)
+    until(lambda: len(plugin.batch.jobs()) == 2)
+    plugin.run(0, 0)
+    plugin.batch.set("2", BatchState.COMPLETED)
+    assert plugin.ended(pod)["exitCode"] == 0
+
+
+def test_a_pod_that_waits_to_run_again_can_be_deleted(plugin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "_TRY_AGAIN_S", (0.0,))
+    pod = created(plugin)
+    plugin.batch.fault("busy")
+    plugin.run(0, 75)
+    plugin.batch.set("1", BatchState.FAILED, exit_code=75)
+    until(lambda: plugin.batch.submissions > 2)
+    assert plugin.delete(pod).status_code == 200
+    until(lambda: record(plugin)["cancelled"] and not (plugin.folder() / "secrets").exists())
+    assert len(plugin.batch.jobs()) == 1
 
 
 def test_a_pod_that_is_refused_when_it_is_to_run_again_has_failed(plugin: Client) -> None:

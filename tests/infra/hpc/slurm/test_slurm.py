@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 
-from infra.hpc.batch import BatchJob, BatchRefused, BatchState, BatchUnavailable, Submission
+from infra.hpc.batch import BatchBusy, BatchJob, BatchRefused, BatchState, BatchUnavailable, Submission
 from infra.hpc.slurm import Slurm, parse_line, total_of
 from infra.hpc.states import state_of
 from tests.cluster import eventually
@@ -96,6 +96,36 @@ def test_what_slurm_will_never_take_is_refused_in_its_words(slurm: Slurm, tmp_pa
     with pytest.raises(BatchRefused) as refused:
         ask(slurm.submit(submission(tmp_path, "true", *flags)))
     assert "\n" not in str(refused.value) and len(str(refused.value)) > 10
+
+
+def test_a_partition_in_maintenance_is_no_refusal(slurm: Slurm, slurm_lab: Lab, tmp_path: Path) -> None:
+    partition = slurm_lab.run("sinfo", "--noheader", "--format=%R").split()[0]
+    slurm_lab.run("scontrol", "update", f"PartitionName={partition}", "State=DRAIN")
+    try:
+        with pytest.raises(BatchBusy, match="partition"):
+            ask(slurm.submit(submission(tmp_path, "true")))
+    finally:
+        slurm_lab.run("scontrol", "update", f"PartitionName={partition}", "State=UP")
+
+
+@pytest.mark.parametrize(
+    ("limit", "kind"),
+    [
+        ("QOSMaxSubmitJobPerUserLimit", BatchBusy),
+        ("AssocMaxSubmitJobLimit", BatchBusy),
+        ("AssocGrpSubmitJobsLimit", BatchBusy),
+        ("", BatchBusy),
+        ("QOSMaxCpuPerJobLimit", BatchRefused),
+        ("AssocMaxWallDurationPerJobLimit", BatchRefused),
+    ],
+)
+def test_too_many_jobs_are_no_refusal_but_too_large_a_job_is(tmp_path: Path, limit: str, kind: type) -> None:
+    says = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+    first = f"echo 'sbatch: error: {limit}' >&2\n" if limit else ""
+    sbatch = f'{first}echo "sbatch: error: Batch job submission failed: {says}" >&2; exit 1'
+    slurm = Slurm(programs(tmp_path, sbatch=sbatch, scontrol="exit 0"))
+    with pytest.raises(kind, match="accounting"):
+        ask(slurm.submit(submission(tmp_path, "true")))
 
 
 def test_output_that_cannot_be_written_is_a_failure(slurm: Slurm, tmp_path: Path) -> None:
