@@ -1,22 +1,22 @@
 """`models`: which version of a model serves, how it came to that, and how another one does."""
 
-import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from infra.cli.errors import DIOSCAR, CliError, Exit
-from infra.cli.output import ago, human_size, json_option, print_json, print_table, printable
+from infra.cli.manifests import print_manifest, print_shipped
+from infra.cli.output import ago, human_size, json_option, print_json, print_table
+from infra.cli.shipped import metadata, place, shipped_models
 from infra.cli.target import Target, cluster_option, target
 
 if TYPE_CHECKING:
-    from layers.learning.registry import Manifest, Promotion, Registry, Served
+    from layers.learning.registry import Promotion, Registry, Served
+    from layers.objects.client import S3Client
 
-SHORT = 12
 METRICS = 3
 """How many metrics a row of a table has room for."""
 
@@ -45,6 +45,7 @@ def models() -> None:
 def list_models(model: str, bucket: str, cluster: str | None, as_json: bool) -> None:
     """All models and what serves; of one MODEL, its versions."""
     there = target(cluster)
+    _check_names(model)
     with opened(there, bucket) as registry:
         if model:
             _list_versions(registry, model, as_json)
@@ -79,18 +80,15 @@ def list_models(model: str, bucket: str, cluster: str | None, as_json: bool) -> 
 def show(model: str, version: str, alias: str, bucket: str, cluster: str | None, as_json: bool) -> None:
     """Where a version comes from, how good it is, when it served.
 
-    Without a VERSION, the one that serves.
+    Without a VERSION, the one that serves, also where that is the shipped file.
     """
+    _check_names(model, alias)
     with opened(target(cluster), bucket) as registry:
         history = registry.history(model, alias)
-        if version:
-            version = registry.version(model, version)
-        elif not history:
-            known = ", ".join(registry.versions(model)) or "none"
-            mend = f"name a version: there are {known}"
-            raise CliError(f"{model}: nothing was promoted, the shipped file serves; {mend}", Exit.NOT_FOUND)
-        else:
-            version = history[-1].promotion.version
+        if not version and not history:
+            _show_unpromoted(registry, model, alias, as_json)
+            return
+        version = registry.version(model, version) if version else history[-1].promotion.version
         manifest, *parents = registry.lineage(model, version)
         verdicts = registry.verdicts(model, version)
     serves = bool(history) and history[-1].promotion.version == version
@@ -100,19 +98,14 @@ def show(model: str, version: str, alias: str, bucket: str, cluster: str | None,
                 **asdict(manifest),
                 "serves": serves,
                 "lineage": [parent.version for parent in parents],
-                "reports": [{"sha256": verdict.sha256, "passed": verdict.passed} for verdict in verdicts],
+                "reports": [
+                    {"sha256": one.sha256, "passed": one.passed, "time": one.time.timestamp()} for one in verdicts
+                ],
                 "promotions": [_promotion(served) for served in history],
             }
         )
         return
-    _print_manifest(manifest, serves, alias)
-    for verdict in verdicts:
-        click.echo(f"gate          {'passed' if verdict.passed else 'failed'} (report {verdict.sha256[:SHORT]})")
-        for reason in verdict.report.get("reasons") or []:
-            if isinstance(reason, Mapping) and not reason.get("passed"):
-                click.echo(f"              {printable(str(reason.get('sentence', '')))}")
-    lineage = " <- ".join(entry.version for entry in (manifest, *parents))
-    click.echo(f"lineage       {lineage}" + (f" <- {parents[-1].parent}" if parents and parents[-1].parent else ""))
+    print_manifest(manifest, verdicts, parents, alias if serves else "")
     click.echo()
     rows = [
         (entry["number"], entry["version"], ago(entry["time"]), _how(entry), entry["problem"] or entry["reason"])
@@ -146,6 +139,7 @@ def promote(
     """
     if force and not reason.strip():
         raise CliError("--force needs a --reason, which is kept", Exit.USAGE)
+    _check_names(model, alias)
     with opened(target(cluster), bucket) as registry:
         version = registry.version(model, version)
         before = _newest(registry, model, alias)
@@ -169,6 +163,7 @@ def rollback(
 
     That is a new promotion, and can be rolled back too.
     """
+    _check_names(model, alias)
     with opened(target(cluster), bucket) as registry:
         version = registry.version(model, version) if version else ""
         before = _newest(registry, model, alias)
@@ -180,7 +175,7 @@ def rollback(
 @contextmanager
 def opened(there: Target, bucket: str) -> "Iterator[Registry]":
     """The registry on a cluster's object store, by the keys that the cluster hands out."""
-    from layers.learning.registry import Conflict, NotPassed, Registry, RegistryError
+    from layers.learning.registry import BUCKET, Conflict, NotPassed, Registry, RegistryError
     from layers.objects.client import S3Client
     from layers.objects.errors import AccessRefused, NoSuchObject, ObjectError, StoreUnavailable
 
@@ -193,9 +188,11 @@ def opened(there: Target, bucket: str) -> "Iterator[Registry]":
             provider.get("region") or "us-east-1",
             bool(provider["verify"]),
         ) as client:
+            if bucket != BUCKET:  # that one comes with the first service that stores models
+                _check_bucket(client, bucket)
             yield Registry(client, bucket)
     except NotPassed as error:
-        raise CliError(f"{error}: --force --reason WHY", Exit.REFUSED) from None
+        raise CliError(f"{error}: --force --reason WHY") from None
     except Conflict as error:
         raise CliError(str(error)) from None
     except RegistryError as error:
@@ -205,6 +202,55 @@ def opened(there: Target, bucket: str) -> "Iterator[Registry]":
         raise CliError(str(error), statuses.get(type(error), Exit.FAILED)) from None
 
 
+def _check_names(model: str, alias: str = "serving") -> None:
+    """Raises CliError where one of them could be no name."""
+    from layers.runtime.models import NAME
+
+    for what, name in (("model", model), ("alias", alias)):
+        if name and not NAME.fullmatch(name):
+            sentence = f'"{name}" is no name of a model' if what == "model" else f'"{name}" is no alias'
+            raise CliError(f"{sentence}; write small letters, digits and hyphens", Exit.USAGE)
+
+
+def _check_bucket(client: "S3Client", bucket: str) -> None:
+    from layers.objects.errors import NoSuchObject
+
+    try:
+        next(iter(client.list(bucket)), None)
+    except NoSuchObject:
+        mend = f"{DIOSCAR} ls shows the buckets, {DIOSCAR} mb {bucket} makes it"
+        raise CliError(f"there is no bucket {bucket}; {mend}", Exit.NOT_FOUND) from None
+
+
+def _no_such_model(registry: "Registry", model: str) -> CliError:
+    from fdl.names import did_you_mean
+
+    known = sorted({*registry.models(), *shipped_models()})
+    close = did_you_mean(model, known)
+    mend = f"there is {close}" if close else f"there are {', '.join(known) or 'none'}"
+    return CliError(f"there is no model {model}; {mend}", Exit.NOT_FOUND)
+
+
+def _show_unpromoted(registry: "Registry", model: str, alias: str, as_json: bool) -> None:
+    """What serves where nothing was promoted. Raises CliError where there is nothing of that name."""
+    from layers.learning.registry import SERVING
+
+    versions = registry.versions(model)
+    path = shipped_models().get(model)
+    known = f"{DIOSCAR} models show {model} {versions[0]}" if versions else ""
+    if path is None or alias != SERVING:
+        if path is None and not versions and model not in registry.models():
+            raise _no_such_model(registry, model)
+        mend = f"name a version: {known}" if known else f"{DIOSCAR} models show {model}"
+        raise CliError(f"{model}: nothing was promoted as {alias}; {mend}", Exit.NOT_FOUND)
+    if as_json:
+        print_json({"model": model, "shipped": place(path), "serves": True, "promotions": [], **metadata(path)})
+        return
+    print_shipped(model, path)
+    if versions:
+        click.echo(f"\nVersions in {registry.bucket}: {', '.join(versions)}")
+
+
 def _list_versions(registry: "Registry", model: str, as_json: bool) -> None:
     serving: dict[str, list[str]] = {}
     for alias in registry.aliases(model):
@@ -212,6 +258,9 @@ def _list_versions(registry: "Registry", model: str, as_json: bool) -> None:
         if promotion is not None:
             serving.setdefault(promotion.version, []).append(alias)
     found: list[dict[str, Any]] = []
+    path = shipped_models().get(model)
+    if path is None and model not in registry.models():
+        raise _no_such_model(registry, model)
     for version in registry.versions(model):
         manifest = registry.manifest(model, version)
         verdicts = registry.verdicts(model, version)
@@ -234,7 +283,8 @@ def _list_versions(registry: "Registry", model: str, as_json: bool) -> None:
         for entry in found
     ]
     columns = ["VERSION", ">SIZE", "GATE", "SERVES AS", "PARENT", "METRICS"]
-    print_table(columns, rows, empty=f"There are no versions of {model} in {registry.bucket}.")
+    serves = f"; the shipped file serves, {place(path)}" if path else ""
+    print_table(columns, rows, empty=f"There are no versions of {model} in {registry.bucket}{serves}.")
 
 
 def _model(registry: "Registry", name: str, problem: str) -> dict[str, Any]:
@@ -265,12 +315,10 @@ def _add_shipped(registry: "Registry", model: str) -> str:
     """The version of the file that the twin ships: from the moment that it is replaced, the registry has it too."""
     from layers.learning.registry import Manifest
 
-    spec = importlib.util.find_spec("functions")
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        for path in sorted(Path(folder).glob(f"*/{model}.onnx")):
-            request = {"shipped": f"functions/{path.parent.name}/{path.name}"}
-            return registry.add(Manifest.of(model, path.read_bytes(), request=request), path)
-    return ""
+    path = shipped_models().get(model)
+    if path is None:
+        return ""
+    return registry.add(Manifest.of(model, path.read_bytes(), request={"shipped": place(path)}), path)
 
 
 def _newest(registry: "Registry", model: str, alias: str) -> "Promotion | None":
@@ -293,30 +341,6 @@ def _how(promotion: Mapping[str, Any] | None) -> str:
 def _metrics(metrics: Mapping[str, Any]) -> str:
     numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
     return ", ".join(f"{name} {value:.4g}" for name, value in list(numbers.items())[:METRICS]) or "-"
-
-
-def _print_manifest(manifest: "Manifest", serves: bool, alias: str) -> None:
-    click.echo(f"{manifest.model} {manifest.version}" + (f"  ({alias})" if serves else ""))
-    facts = {
-        "sha256": manifest.sha256,
-        "size": human_size(manifest.size),
-        "code": manifest.code,
-        "parent": manifest.parent,
-        "data": f"{len(manifest.data)} objects" if manifest.data else "",
-        **{f"unit of {name}": unit for name, unit in manifest.units.items()},
-    }
-    for name, value in facts.items():
-        if value:
-            click.echo(f"{name:<13} {printable(str(value))}")
-    for title, values in (
-        ("metrics", manifest.metrics),
-        ("trained on", manifest.training_range),
-        ("request", manifest.request),
-    ):
-        for name, value in values.items():
-            shown = f"{value:.6g}" if isinstance(value, float) else str(value)
-            click.echo(f"{title:<13} {printable(f'{name} = {shown}')}")
-            title = ""
 
 
 def _tell(promotion: "Promotion", before: "Promotion | None", as_json: bool) -> None:

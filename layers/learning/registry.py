@@ -48,11 +48,12 @@ class NotPassed(RegistryError):  # noqa: N818 - a state of the version
 
 @dataclass(frozen=True)
 class Verdict:
-    """A gate's report on a version, kept beside it."""
+    """A gate's report on a version, kept beside it, and when it was stored (by the store's clock)."""
 
     sha256: str
     passed: bool
     report: Mapping[str, Any]
+    time: datetime
 
 
 @dataclass(frozen=True)
@@ -162,16 +163,18 @@ class Registry:
         return found
 
     def verdicts(self, model: str, version: str) -> list[Verdict]:
-        """What gates have said of a version."""
+        """What gates have said of a version, the oldest first."""
         found = []
-        for key in self._keys(f"{models.version_folder(named(model), version)}reports/"):
+        infos = self._list(f"{models.version_folder(named(model), version)}reports/")
+        for info in sorted(infos, key=lambda info: info.modified):
+            key = info.key
             data = self._client.read(self.bucket, key, models.LARGEST)
             try:
                 report = json.loads(data)
                 passed = report["passed"]
             except (ValueError, TypeError, LookupError, RecursionError):
                 raise RegistryError(f'{self.bucket}/{key}: is no report of a gate (it has no "passed")') from None
-            found.append(Verdict(hashlib.sha256(data).hexdigest(), passed is True, report))
+            found.append(Verdict(hashlib.sha256(data).hexdigest(), passed is True, report, info.modified))
         return found
 
     def serving(self, model: str, alias: str = SERVING) -> Promotion | None:

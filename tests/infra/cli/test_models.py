@@ -55,12 +55,29 @@ def desk(cluster: Cluster, on: Dioscar, tmp_path: Path, monkeypatch: pytest.Monk
 def test_an_empty_registry_says_what_serves(desk: Desk) -> None:
     assert desk("list").out == f"There are no models in {desk.bucket} yet; the shipped ones serve.\n"
     assert desk("list", "--json").json == []
-    said = desk("show", MODEL)
-    assert said.status == Exit.NOT_FOUND
-    assert (
-        said.err == f"dioscar: {MODEL}: nothing was promoted, the shipped file serves; name a version: there are none\n"
+    shown = desk("show", MODEL)
+    assert shown.out.startswith(
+        f"{MODEL} 4e07408562bedb8b  (the shipped file; nothing was promoted)\nfile    functions/"
     )
+    listed = desk("list", MODEL)
+    sentence = f"There are no versions of {MODEL} in {desk.bucket}; the shipped file serves"
+    assert (listed.status, listed.out) == (0, f"{sentence}, functions/contract/{MODEL}.onnx.\n")
     assert desk("rollback", MODEL).status == Exit.NOT_FOUND
+
+
+def test_a_model_that_nobody_knows_is_not_found(desk: Desk, on: Dioscar) -> None:
+    for command in ("list", "show"):
+        said = desk(command, "tiny-modle")
+        assert (said.status, said.err) == (66, f"dioscar: there is no model tiny-modle; there is {MODEL}\n")
+    said = on("models", "list", "--registry", "no-such-registry")
+    assert said.status == 66 and "there is no bucket no-such-registry" in said.err
+    version = desk.add(b"1")
+    said = desk("show", MODEL, "--alias", "canary")
+    assert (
+        said.status == 66
+        and f"nothing was promoted as canary; name a version: dioscar models show {MODEL} {version}" in said.err
+    )
+    assert desk("promote", MODEL, version, "--alias", "No_Alias").status == Exit.USAGE
 
 
 def test_a_version_is_promoted_and_rolled_back(desk: Desk) -> None:
@@ -91,7 +108,7 @@ def test_the_first_promotion_goes_back_to_what_was_shipped(desk: Desk) -> None:
 def test_what_no_gate_has_passed_needs_force_and_a_reason(desk: Desk) -> None:
     version = desk.add(b"1", FAILED)
     said = desk("promote", MODEL, version)
-    assert (said.status, said.out) == (Exit.REFUSED, "") and "no gate has let it through" in said.err
+    assert (said.status, said.out) == (Exit.FAILED, "") and "no gate has let it through" in said.err
     assert desk("promote", MODEL, version, "--force").status == Exit.USAGE
     assert desk.registry.serving(MODEL) is None
 
@@ -111,7 +128,7 @@ def test_what_is_not_there_is_not_promoted(desk: Desk) -> None:
     said = desk("promote", MODEL, version)
     assert said.status == Exit.NOT_FOUND and "is damaged" in said.err
     assert desk.registry.history(MODEL) == []
-    assert desk("promote", "../models", version).status == Exit.NOT_FOUND
+    assert desk("promote", "../models", version).status == Exit.USAGE
 
 
 def test_a_version_is_shown_with_all_that_is_known_of_it(desk: Desk) -> None:
@@ -119,7 +136,7 @@ def test_a_version_is_shown_with_all_that_is_known_of_it(desk: Desk) -> None:
     facts = {
         "parent": parent,
         "code": "0.1.0+abc",
-        "metrics": {"macro_f1": 0.912345678, "by_class": {"none": 1}},
+        "metrics": {"macro_f1": 0.912345678, "by_class": {"none": 0.49999999999999994}},
         "data": [{"bucket": "labelled", "key": "a.h5", "sha256": "ab" * 32}],
         "units": {"image": "sigma"},
         "training_range": {"dm_pc_cm3": [5, 500]},
@@ -134,9 +151,11 @@ def test_a_version_is_shown_with_all_that_is_known_of_it(desk: Desk) -> None:
         f"{MODEL} {child}  (serving)",
         "0.1.0+abc",
         "1 objects",
-        "sigma",
+        "units       image = sigma",
+        "by_class.none = 0.5",
+        " ago (report ",
         "macro_f1 = 0.912346",
-        "dm_pc_cm3 = [5, 500]",
+        "trained on  dm_pc_cm3 = 5, 500",
         "seed = 7",
         "passed",
         f"{child} <- {parent}",
