@@ -92,7 +92,7 @@ class Settings(BaseModel):
     host_paths: tuple[str, ...] = ()
     """The folders at or below which a pod may mount host paths; none by default."""
     checkpoints: Path | None = None
-    """A shared folder for checkpoints: each pod gets `DIOSCAR_CHECKPOINT=<folder>/<service>`."""
+    """A shared folder for checkpoints: each pod gets `DIOSCAR_CHECKPOINT=<folder>/<namespace>/<service>`."""
     slurm_bin: Path | None = None
     """The folder of sbatch, squeue, scancel, sinfo and scontrol, where they are not on PATH."""
     cpus: int = 1
