@@ -277,7 +277,7 @@ def test_sigterm_reaches_all_and_leaves_time_for_a_checkpoint(tmp_path: Path, ho
     one = container(f"echo event | cat | sh -c {json.dumps(function)}", "one")
     two = container(wait.format(tmp_path / "two") + "; exit 0", "two")
     done = container(
-        f"touch {tmp_path}/done; sh -c 'trap \"exit 0\" TERM; while :; do sleep 0.05; done'; echo on", "done"
+        f"sh -c 'trap \"exit 0\" TERM; touch {tmp_path}/done; while :; do sleep 0.05; done'; echo on", "done"
     )
     submission = written(tmp_path, pod(one, two, done), **how)
     process = start(submission)
