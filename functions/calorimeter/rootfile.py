@@ -1,7 +1,7 @@
 """Showers in ROOT files: the tree `showers`, one entry for each, with its hits as two arrays; and how they were made.
 
-Branches: `energy` (GeV), `theta` (rad), `nhits`, `hits_cell` and `hits_edep` (MeV). The string `simulation` beside the
-tree is a JSON object with geometry, particle, engine and physics.
+Branches: `energy` (GeV), `theta` (rad), `hits_cell` and `hits_edep` (MeV), and the lengths of these two, as ROOT wants.
+The string `simulation` beside the tree is a JSON object with geometry, particle, engine and physics.
 """
 
 import contextlib
