@@ -1,6 +1,7 @@
-"""What the interLink plugin costs before a real Slurm: its polling beside squeue, a start through it beside sbatch."""
+"""What interLink costs before a real Slurm: a start through cluster and plugin beside sbatch, polls beside squeue."""
 
 import argparse
+import json
 import os
 import resource
 import statistics
@@ -12,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +21,24 @@ import requests
 import yaml
 
 from tests.benchmarks.report import cpu_seconds, quantile, show
+from tests.cluster import Cluster
 from tests.infra.hpc.lab import MISSING, Lab, running_lab
 
 POLL_S = 5.0
 """As the virtual kubelet does: each pod is asked for once in this time, in a request of its own."""
 LATER = "--begin=now+1days"
 """Of jobs that are to wait."""
+SERVICE = "starts"
+JOB, CREATE, SBATCH = "POST /job, then the script", "create, then the container", "sbatch alone"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=20, help="starts of each kind")
+    parser.add_argument("--runs", type=int, default=8, help="starts of each kind")
     parser.add_argument("--jobs", type=int, nargs="*", default=[1, 100, 1000], help="how many jobs wait")
-    parser.add_argument("--quick", action="store_true", help="3 starts, 1 and 20 jobs")
+    parser.add_argument("--ended", type=int, default=100, help="jobs among them that have ended")
+    parser.add_argument("--quick", action="store_true", help="3 starts, 1 and 20 jobs, 5 that have ended")
     arguments = parser.parse_args(argv)
     if MISSING:
         print(f"{MISSING[0]} is not on this machine; infra/slurm-env.sh installs it", file=sys.stderr)
@@ -40,10 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs = 3 if arguments.quick else arguments.runs
     counts = [1, 20] if arguments.quick else arguments.jobs
     with tempfile.TemporaryDirectory() as folder, running_lab(Path(folder, "slurm")) as lab:
-        with _plugin(Path(folder, "starts"), lab) as plugin:
-            _starts(plugin, lab, Path(folder), runs)
-        with _plugin(Path(folder, "polls"), lab) as plugin:
-            _polls(plugin, lab, counts)
+        with _plugin(Path(folder, "starts"), lab, poll_s=0.5) as plugin, _cluster(Path(folder), plugin) as cluster:
+            _starts(cluster, plugin, lab, Path(folder), runs)
+        with _plugin(Path(folder, "polls"), lab, poll_s=POLL_S) as plugin:
+            _polls(plugin, lab, counts, 5 if arguments.quick else arguments.ended)
     return 0
 
 
@@ -69,9 +75,14 @@ class _Plugin:
 
 
 @contextmanager
-def _plugin(folder: Path, lab: Lab) -> Iterator[_Plugin]:
+def _plugin(folder: Path, lab: Lab, poll_s: float) -> Iterator[_Plugin]:
     folder.mkdir()
-    values = {"root": str(folder / "root"), "listen": "127.0.0.1:0", "runtime": "process", "poll": POLL_S}
+    values = {
+        "root": str(folder / "root"),
+        "listen": "127.0.0.1:0",
+        "runtime": "process",
+        "poll": poll_s,
+    }
     (folder / "hpc.yaml").write_text(yaml.safe_dump(values))
     command = [sys.executable, "-P", "-m", "infra.hpc", "--config", str(folder / "hpc.yaml")]
     with (
@@ -83,6 +94,25 @@ def _plugin(folder: Path, lab: Lab) -> Iterator[_Plugin]:
             yield _Plugin(process.stdout.readline().split()[-1], process.pid)
         finally:
             process.terminate()
+
+
+@contextmanager
+def _cluster(folder: Path, plugin: _Plugin) -> Iterator[Cluster]:
+    """An embedded cluster whose node is the plugin, with a service that writes the time at once."""
+    cluster = Cluster(folder / "cluster")
+    cluster.environ = {"DIOSCAR_INTERLINK_NODES": json.dumps({"slurm": {"url": plugin.url}})}
+    cluster.start()
+    try:
+        once = {"dioscar/retries": "0"}
+        cluster.deploy(SERVICE, script=_line(folder), interlink_node_name="slurm", memory="64Mi", annotations=once)
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def _line(folder: Path) -> str:
+    """A script whose first line says when it began."""
+    return f"date +%s.%N > {folder}/first-line.part; mv {folder}/first-line.part {folder}/first-line"
 
 
 def _pod(command: str, flags: str = "") -> dict[str, Any]:
@@ -99,91 +129,130 @@ def _pod(command: str, flags: str = "") -> dict[str, Any]:
     return {"metadata": metadata, "spec": {"containers": [container]}}
 
 
-def _starts(plugin: _Plugin, lab: Lab, folder: Path, runs: int) -> None:
+def _starts(cluster: Cluster, plugin: _Plugin, lab: Lab, folder: Path, runs: int) -> None:
     """From the request to the first line of what is to run, by turns."""
     first = folder / "first-line"
-    line = f"date +%s.%N > {first}.part; mv {first}.part {first}"
+    token = cluster.token(SERVICE)
+    assert cluster.process
+    pids = {JOB: [cluster.process.pid, plugin.pid], CREATE: [plugin.pid], SBATCH: []}
 
-    def through_the_plugin() -> None:
-        plugin.create(_pod(line))
+    def by_the_cluster() -> None:
+        reply = cluster.invoke("job", SERVICE, b"{}", token)
+        assert reply.status_code == 201, reply.text
 
     def bare() -> None:
-        lab.run("sbatch", "--export=NONE", "--mem=64", f"--output={folder}/out", f"--wrap={line}")
+        # an environment that is handed over, as the plugin does: with NONE, Slurm logs in on the node
+        lab.run("sbatch", "--export=ALL", "--mem=64", f"--output={folder}/out", f"--wrap={_line(folder)}")
 
-    kinds: dict[str, Callable[[], None]] = {"create, then the container": through_the_plugin, "sbatch alone": bare}
-    taken: dict[str, list[tuple[float, float, float]]] = {kind: [] for kind in kinds}
+    kinds: dict[str, Callable[[], None]] = {
+        JOB: by_the_cluster,
+        CREATE: lambda: plugin.create(_pod(_line(folder))),
+        SBATCH: bare,
+    }
+    taken: dict[str, list[tuple[float, float, float, float]]] = {kind: [] for kind in kinds}
     for index in range(runs + 1):
         for kind, begin in kinds.items():
-            _until(lambda: not lab.run("squeue", "-h"))
             first.unlink(missing_ok=True)
             time.sleep(index * 0.618 % 1)  # Slurm looks at its queue once a second: no kind is to meet that on time
-            cpu, began = cpu_seconds(plugin.pid), time.time()
+            cpu, began = _cpu(pids[kind]), time.time()
             begin()
             answered = time.time() - began
             _until(first.exists)
+            to_first = _cpu(pids[kind]) - cpu
+            _until(lambda: not lab.run("squeue", "-h"), pause_s=0.1)
+            if kind == JOB:
+                _until(partial(_has_succeeded, cluster, index + 1), pause_s=0.1)
             if index:  # the first one warms the file cache
-                taken[kind].append((float(first.read_text()) - began, answered, cpu_seconds(plugin.pid) - cpu))
+                measured = (float(first.read_text()) - began, answered, to_first, _cpu(pids[kind]) - cpu)
+                taken[kind].append(measured)
     rows = []
-    alone = [statistics.median(column) for column in zip(*taken["sbatch alone"], strict=True)]
-    for kind, measured in taken.items():
-        walls, answers, cpus = zip(*measured, strict=True)
+    alone = [statistics.median(column) for column in zip(*taken[SBATCH], strict=True)]
+    for kind, all_measured in taken.items():
+        walls, answers, firsts, wholes = zip(*all_measured, strict=True)
         rows.append(
             {
                 "what": kind,
                 "median_s": statistics.median(walls),
                 "p90_s": quantile(walls, 0.9),
                 "times sbatch alone": statistics.median(walls) / alone[0],
+                "s more than it": statistics.median(walls) - alone[0],
                 "answer_ms": 1000 * statistics.median(answers),
                 "its times sbatch alone": statistics.median(answers) / alone[1],
-                "plugin_cpu_ms": 1000 * statistics.mean(cpus) if kind != "sbatch alone" else "",
+                "cpu_ms": 1000 * statistics.mean(firsts) if pids[kind] else "",
+                "cpu_ms until its end": 1000 * statistics.mean(wholes) if pids[kind] else "",
             }
         )
-    show(f"from the request to the first line of what runs, {runs} each", rows)
+    show(f"from the request to the first line of what runs, {runs} each; CPU time of cluster and plugin", rows)
 
 
-def _polls(plugin: _Plugin, lab: Lab, counts: Sequence[int]) -> None:
-    """Each pod is asked for in a request of its own, as the virtual kubelet does; beside one bare squeue."""
+def _has_succeeded(cluster: Cluster, count: int) -> bool:
+    states = [job["state"] for job in cluster.jobs(service=SERVICE)]
+    assert not {"Dead", "Cancelled"} & set(states), [cluster.job_log(job) for job in cluster.jobs(service=SERVICE)]
+    return states.count("Succeeded") == count
+
+
+def _cpu(pids: Sequence[int]) -> float:
+    return sum(map(cpu_seconds, pids))
+
+
+def _polls(plugin: _Plugin, lab: Lab, counts: Sequence[int], ended: int) -> None:
+    """Each pod is asked for in a request of its own, as the virtual kubelet does; beside one bare squeue.
+
+    Some have ended and are not deleted yet, as those of a virtual kubelet that was away; they are asked for, too.
+    """
+    over = [_pod("true") for _ in range(ended)]
+    _create(plugin, over)
+    _until(lambda: all(_is_over(plugin.status(pod)) for pod in over), pause_s=0.5)
     pods: list[dict[str, Any]] = []
     rows = []
     for count in sorted(counts):
         fresh = [_pod("true", LATER) for _ in range(count - len(pods))]
         began = time.perf_counter()
-        with ThreadPoolExecutor(8) as creators:
-            list(creators.map(plugin.create, fresh))
+        _create(plugin, fresh)
         created_s = time.perf_counter() - began
         pods += fresh
-        for pod in pods:  # what is new is read once
+        asked_for = pods + over[: count // 2]  # of few, few have ended
+        for pod in asked_for:  # what is new is read once
             plugin.status(pod)
-        requests_made, walls = 0, []
+        walls: list[float] = []
         cpu, began = cpu_seconds(plugin.pid), time.perf_counter()
-        while time.perf_counter() - began < 2 * POLL_S + 1 or requests_made < 200:
-            for pod in pods:
+        while time.perf_counter() - began < 2 * POLL_S + 1 or len(walls) < 200:
+            for pod in asked_for:
                 asked = time.perf_counter()
                 plugin.status(pod)
                 walls.append(time.perf_counter() - asked)
-                requests_made += 1
-            time.sleep(0 if len(pods) > 10 else 0.02)
+            time.sleep(0 if len(asked_for) > 10 else 0.02)
         elapsed, cpu = time.perf_counter() - began, cpu_seconds(plugin.pid) - cpu
         squeue_s, squeue_cpu = _squeue(lab)
         rows.append(
             {
-                "jobs": count,
+                "wait": len(pods),
+                "ended": len(asked_for) - len(pods),
                 "median_ms": 1000 * statistics.median(walls),
                 "p99_ms": 1000 * quantile(walls, 0.99),
-                "cpu_ms": 1000 * cpu / requests_made,
+                "cpu_ms": 1000 * cpu / len(walls),
                 "squeue_ms": 1000 * squeue_s,
                 "squeue_cpu_ms": 1000 * squeue_cpu,
                 "median / squeue": statistics.median(walls) / squeue_s,
-                "cpu / squeue's cpu": cpu / requests_made / squeue_cpu,
-                "requests_per_s": requests_made / elapsed,
-                "core_percent_at_vk_rate": 100 * cpu / requests_made * count / POLL_S,
+                "cpu / squeue's cpu": cpu / len(walls) / squeue_cpu,
+                "requests_per_s": len(walls) / elapsed,
+                "core_percent_at_vk_rate": 100 * cpu / len(walls) * len(asked_for) / POLL_S,
                 "creates_per_s": len(fresh) / created_s if fresh else "",
             }
         )
     show(f"GET /status for one pod, the batch system asked once in {POLL_S:g} s; beside one squeue of all jobs", rows)
-    for pod in pods:
-        plugin.delete(pod)
-    _until(lambda: not lab.run("squeue", "-h"))
+    with ThreadPoolExecutor(8) as deleters:
+        list(deleters.map(plugin.delete, pods + over))
+    _until(lambda: not lab.run("squeue", "-h"), pause_s=0.1)
+
+
+def _create(plugin: _Plugin, pods: Sequence[dict[str, Any]]) -> None:
+    with ThreadPoolExecutor(8) as creators:
+        list(creators.map(plugin.create, pods))
+
+
+def _is_over(status: dict[str, Any]) -> bool:
+    return all("terminated" in container["state"] for container in status["containers"])
 
 
 def _squeue(lab: Lab, runs: int = 10) -> tuple[float, float]:
@@ -199,11 +268,11 @@ def _squeue(lab: Lab, runs: int = 10) -> tuple[float, float]:
     return statistics.median(walls), cpu / runs
 
 
-def _until(found: Callable[[], object], deadline_s: float = 300.0) -> None:
+def _until(found: Callable[[], object], deadline_s: float = 300.0, pause_s: float = 0.005) -> None:
     end = time.monotonic() + deadline_s
     while not found():
         assert time.monotonic() < end, "it has not happened"
-        time.sleep(0.005)
+        time.sleep(pause_s)
 
 
 if __name__ == "__main__":
