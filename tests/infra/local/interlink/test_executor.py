@@ -98,7 +98,8 @@ def test_a_job_waits_runs_and_ends_as_its_pod_does(cluster: Cluster, plugin: Sta
     assert running["reason"] == ""
     assert running["attempt"] == 1
     eventually(lambda: cluster.job_log(job) == "one\ndioscar: progress 3 of 10\n", what="the log as it comes")
-    assert cluster.job(job["id"])["progress"] == {"done": 3.0, "total": 10.0}
+    said = eventually(lambda: cluster.job(job["id"])["progress"], what="its progress")
+    assert said == {"done": 3.0, "total": 10.0}
 
     plugin.logs[uid] += b"two\n"
     plugin.end(uid)
@@ -106,7 +107,7 @@ def test_a_job_waits_runs_and_ends_as_its_pod_does(cluster: Cluster, plugin: Sta
     assert ended["exit_code"] == 0
     assert cluster.job_log(job) == "one\ndioscar: progress 3 of 10\ntwo\n"
     assert [step["state"] for step in ended["transitions"]] == ["Pending", "Running", "Succeeded"]
-    eventually(lambda: plugin.deleted == [uid], what="the pod's deletion")
+    eventually(lambda: set(plugin.deleted) == {uid}, what="the pod's deletion")
 
 
 def test_a_replayed_job_is_another_pod(cluster: Cluster, plugin: StandIn) -> None:
@@ -169,9 +170,8 @@ def test_the_last_line_is_told_with_what_the_plugin_says(cluster: Cluster, plugi
         uid = plugin.pod(number)
         plugin.logs[uid] += b"warming up\nthe detector is on fire\n"
         plugin.end(uid, 3, says)
-        eventually(lambda uid=uid: uid in plugin.deleted)  # type: ignore[misc]
         if not number:
-            told = cluster.job(job["id"])["reason"]
+            told = with_reason(cluster, job, "its last line")["reason"]
             assert told == f"{says} (status 3); its last line: the detector is on fire"
     assert in_state(cluster, job, "Dead")["reason"] == "the script ended with status 3: the detector is on fire"
 
@@ -275,7 +275,7 @@ def test_a_cancelled_job_loses_its_pod(cluster: Cluster, plugin: StandIn, runnin
         in_state(cluster, job, "Running")
     cluster.http.post(cluster.url(f"/dioscar/v1/jobs/{job['id']}/cancel")).raise_for_status()
     in_state(cluster, job, "Cancelled")
-    eventually(lambda: plugin.deleted == [uid], what="the pod's deletion")
+    eventually(lambda: set(plugin.deleted) == {uid}, what="the pod's deletion")
 
 
 def test_a_service_that_is_deleted_takes_its_pods_with_it(cluster: Cluster, plugin: StandIn) -> None:
@@ -283,7 +283,7 @@ def test_a_service_that_is_deleted_takes_its_pods_with_it(cluster: Cluster, plug
     submit(cluster)
     uid = plugin.pod()
     cluster.http.delete(cluster.url("/system/services/trains")).raise_for_status()
-    eventually(lambda: plugin.deleted == [uid], what="the pod's deletion")
+    eventually(lambda: set(plugin.deleted) == {uid}, what="the pod's deletion")
 
 
 def test_a_pod_that_cannot_be_deleted_now_is_deleted_after_a_restart(cluster: Cluster, plugin: StandIn) -> None:
@@ -295,7 +295,7 @@ def test_a_pod_that_cannot_be_deleted_now_is_deleted_after_a_restart(cluster: Cl
     cluster.kill()
     plugin.start()
     cluster.start()
-    eventually(lambda: plugin.deleted == [uid], what="the pod's deletion")
+    eventually(lambda: set(plugin.deleted) == {uid}, what="the pod's deletion")
 
 
 def test_a_job_that_takes_too_long_is_deleted_and_timed_out(cluster: Cluster, plugin: StandIn) -> None:
