@@ -9,6 +9,7 @@ Known: on Lord Howe Island, where the clocks change by half an hour, expressions
 much until the end of the day of the change (the library steps by whole hours).
 """
 
+import calendar
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,6 +55,9 @@ class Cron:
         try:
             next(CronSim(self.expression, datetime(2000, 1, 1)))  # noqa: DTZ001 - of no zone: only whether it comes
         except CronSimError as error:
+            never = _never(*fields[2:4])
+            if never:
+                raise ValueError(f'"{self.expression}": {never} never comes; mend day-of-month or month') from None
             problem = f'"{self.expression}" is no cron expression ({_plain(error)}); write e.g. "30 2 * * *"'
             raise ValueError(problem) from None
         except StopIteration:
@@ -101,6 +105,19 @@ def check_timezone(name: object) -> str:
     close = get_close_matches(name.lower(), by_end, n=1, cutoff=0.75) if isinstance(name, str) else []
     mend = f'write "{by_end[close[0]]}"' if close else 'write one like "Europe/Madrid"'
     raise ValueError(f"{name!r:.60} is no time zone; {mend}")
+
+
+def _never(day: str, month: str) -> str:
+    """The day that no year has, such as 30 February, where one is named; else nothing."""
+    names = [name.lower() for name in calendar.month_abbr]
+    months = [names.index(one.lower()) if one.lower() in names else one for one in month.split(",")]
+    try:
+        days, numbers = [int(one) for one in day.split(",")], [int(one) for one in months]
+        longest = max(calendar.monthrange(2000, number)[1] for number in numbers)
+    except ValueError:  # a span, a step, or no number at all; calendar's own error is one too
+        return ""
+    first = min(days)
+    return f"{first} {calendar.month_name[numbers[0]]}" if longest < first <= 31 else ""
 
 
 def _plain(error: Exception) -> str:
