@@ -2,13 +2,19 @@
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from infra.cli.errors import DIOSCAR, CliError, Exit
+from infra.cli.jobs import short
+from infra.cli.models import opened
 from infra.cli.output import ago, human_size, human_time, json_option, print_json, print_table
+from infra.cli.shipped import shipped_models
 from infra.cli.target import Target, cluster_option, target
+
+if TYPE_CHECKING:
+    from events.schedules import Schedule
 
 ROOT = "/dioscar/v1/schedules"
 SHIPPED = Path(__file__).parents[2] / "events" / "schedules.yaml"
@@ -40,7 +46,7 @@ def show(name: str | None, cluster: str | None, as_json: bool) -> None:
     if as_json:
         print_json(listed)
         return
-    columns = ("NAME", "SERVICE", "WHEN", "STATE", "NEXT", "LAST", "LAST JOB", "NOTE")
+    columns = ("NAME", "SERVICE", "WHEN", "STATE", "NEXT", "LAST", "LAST JOB", "RESULT", "NOTE")
     empty = f"No schedules yet. {DIOSCAR} schedule apply brings the examples of events/schedules.yaml, all paused."
     print_table(columns, [_row(one) for one in listed], empty=empty)
 
@@ -64,14 +70,16 @@ def apply(files: tuple[Path, ...], cluster: str | None, as_json: bool) -> None:
             if name in schedules:
                 raise CliError(f"{path}: schedules.{name}: stands in another file too; rename one", Exit.BAD_INPUT)
             schedules[name] = fields
-    answer = _ours(target(cluster), "PUT", ROOT, {"schedules": schedules})
+    there = target(cluster)
+    answer = _ours(there, "PUT", ROOT, {"schedules": schedules})
+    answer["warnings"] += _unknown_models(there, schedules)
     if as_json:
         print_json(answer)
         return
     for name, done in answer["applied"].items():
         click.echo(f"{name} {done}{', paused' if schedules[name].get('paused') and done == 'created' else ''}")
     for warning in answer["warnings"]:
-        click.echo(f"dioscar: {warning}", err=True)
+        click.echo("dioscar: " + warning.replace("`dioscar ", f"`{DIOSCAR} "), err=True)
 
 
 @schedule.command()
@@ -110,6 +118,8 @@ def resume(names: tuple[str, ...], cluster: str | None) -> None:
     for name in names:
         found = _ours(there, "POST", f"{ROOT}/{name}/resume")
         following = _next(found)
+        if following == "due":  # the age of a model, which the cluster is about to look at
+            following = ""
         click.echo(f"{name} resumed{f', next {following}' if following else ''}")
 
 
@@ -157,11 +167,41 @@ def render(files: tuple[Path, ...], output: Path | None, **options: Any) -> None
         made = text(manifests(schedules, Site(**options)), [one for one, _ in schedules], Site(**options))
     except ScheduleError as error:
         raise CliError(str(error), Exit.BAD_INPUT) from None
+    for one, _ in schedules:
+        if one.at is not None and one.at <= time.time():
+            click.echo(f"note: {one.name}: its time is past; its Job {_late(one)}", err=True)
     if output is None:
         click.echo(made, nl=False)
     else:
         output.write_text(made, encoding="utf-8")
         click.echo(f"kubectl apply -f {output}", err=True)
+
+
+def _unknown_models(there: Target, schedules: dict[str, Any]) -> list[str]:
+    """A sentence for each schedule by the age of a model that is neither in its registry nor shipped."""
+    from fdl.names import did_you_mean
+    from layers.learning.registry import BUCKET
+
+    found = []
+    for name, fields in schedules.items():
+        wanted = fields.get("model")
+        if not wanted or wanted["name"] in shipped_models():
+            continue
+        try:
+            with opened(there, wanted.get("registry", BUCKET)) as registry:
+                known = {*registry.models(), *shipped_models()}
+        except CliError as error:
+            found.append(f"{name}: {error}")
+            continue
+        if wanted["name"] not in known:
+            close = did_you_mean(wanted["name"], sorted(known))
+            mend = f"; did you mean {close}?" if close else ""
+            found.append(f"{name}: there is no model {wanted['name']} now{mend}")
+    return found
+
+
+def _late(schedule: "Schedule") -> str:
+    return "will do nothing" if schedule.missed == "skip" else "will run as soon as it is applied"
 
 
 def _image() -> str:
@@ -192,7 +232,8 @@ def _ours(there: Target, method: str, path: str, body: Any = None) -> Any:
 
 
 def _row(found: dict[str, Any]) -> tuple[Any, ...]:
-    last = "-" if found["last"] is None else f"{ago(found['last'])} ago"
+    ran = found["ran"]
+    last = "-" if ran is None else f"{ago(ran)} ago"
     return (
         found["name"],
         found["service"],
@@ -200,7 +241,8 @@ def _row(found: dict[str, Any]) -> tuple[Any, ...]:
         found["state"],
         _next(found) or "-",
         last,
-        found["job_state"],
+        short({"id": found["job"]}) if found["job"] else "-",
+        found["job_state"] or "-",
         found["note"],
     )
 
@@ -222,7 +264,8 @@ def _print(found: dict[str, Any]) -> None:
         "when": found["when"],
         "state": found["state"],
         "next": _moment(found["next"]),
-        "last": _moment(found["last"]),
+        "last": _moment(found["ran"]),
+        "due then": _moment(found["last"]) if found["last"] != found["ran"] else "",
         "arrived": _next(found) if found["arrived"] is not None else "",
         "job": found["job"],
         "job state": found["job_state"],

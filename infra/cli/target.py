@@ -174,7 +174,8 @@ def split_path(path: str) -> tuple[str, str]:
 
 def _message(reply: "requests.Response") -> str:
     try:
-        return str(reply.json()["error"]["message"])
+        said = str(reply.json()["error"]["message"])
+        return said.replace("`dioscar ", f"`{DIOSCAR} ")  # the cluster cannot know how this was called
     except (ValueError, KeyError, TypeError):
         return " ".join(reply.text.split())
 

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from events.schedules import ScheduleError
+from fdl.names import did_you_mean
 from infra.local.api.authentication import Doors, Handler
 from infra.local.api.replies import empty, json_reply
 from infra.local.engine import Engine
@@ -87,11 +88,22 @@ class ScheduleRoutes:
         schedule = entry.schedule
         deployed = self._engine.services.get(schedule.service)
         if deployed is None:
-            yield f"there is no service {schedule.service} yet; it runs from when that is deployed"
+            close = did_you_mean(schedule.service, [one.name for one in self._engine.services.all()])
+            mend = f"; did you mean {close}?" if close else ""
+            yield f"there is no service {schedule.service} yet; it runs from when that is deployed{mend}"
         elif schedule.gather is not None or schedule.model is not None:
             bucket, folder = schedule.inbox
             if deployed not in self._engine.listening(self._engine.database.read, bucket, f"{folder}/a.json"):
                 yield f"{schedule.service} does not listen to {bucket}/{folder}; name its input as mailbox"
+        store = self._engine.store
+        if (
+            schedule.gather is not None
+            and not self._scheduler.is_elsewhere
+            and not store.bucket(schedule.gather.bucket)
+        ):
+            close = did_you_mean(schedule.gather.bucket, [one.name for one in store.buckets()])
+            mend = f"did you mean {close}?" if close else "`dioscar mb` makes one"
+            yield f"there is no bucket {schedule.gather.bucket} now; {mend}"
         if done != "unchanged" and schedule.at is not None and entry.due is None:
             yield f"does not run: {entry.note or 'it has run'}"
 

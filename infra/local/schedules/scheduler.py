@@ -75,6 +75,11 @@ class Scheduler:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the objects are in another store than the cluster's own."""
+        return self._link is not None
+
     def all(self) -> list[Entry]:
         """Every schedule, by name."""
         return table.every(self._database.read)

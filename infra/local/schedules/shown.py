@@ -11,8 +11,9 @@ from infra.local.schedules.table import Entry
 
 
 def shown(connection: sqlite3.Connection, entry: Entry, progress: dict[str, Any] | None) -> dict[str, Any]:
-    """Everything about a schedule; times in Unix seconds."""
+    """Everything about a schedule; times in Unix seconds. `last` is the time for which it ran, `ran` when it did."""
     job, state = table.last_job(connection, entry)
+    made = connection.execute("SELECT created FROM jobs WHERE id = ?", (job,)).fetchone()
     return {
         "name": entry.name,
         "service": entry.schedule.service,
@@ -20,9 +21,10 @@ def shown(connection: sqlite3.Connection, entry: Entry, progress: dict[str, Any]
         "state": _state(entry),
         "next": None if entry.paused else entry.due,
         "last": entry.last,
+        "ran": made[0] if made else entry.last,
         "job": job or entry.job,
         "job_state": state,
-        "request": entry.request,
+        "request": f"{entry.schedule.inbox[0]}/{entry.request}" if entry.request else "",
         "note": entry.note,
         "arrived": progress,
         "created": entry.created,

@@ -37,6 +37,7 @@ def by_call(connection: sqlite3.Connection, engine: Engine, entry: Entry) -> Job
     deployed = _deployed(connection, engine, entry)
     attempts = 1 + deployed.settings.retries
     job = jobs.add(connection, deployed.name, entry.schedule.call, max_attempts=attempts, tenant=deployed.tenant)
+    _tell_why(connection, entry, job)
     engine.wake(deployed.name)
     return job
 
@@ -65,6 +66,7 @@ def by_request(
         origin=Origin(principal=MADE_BY),
     )
     made = _newest(connection, deployed, request)
+    _tell_why(connection, entry, made)
     if objects and entry.schedule.gather is not None:
         bucket = entry.schedule.gather.bucket
         pinned = [{"id": one.mark, "bucket": bucket, "key": one.key, "sha256": one.sha256} for one in objects]
@@ -72,6 +74,12 @@ def by_request(
         for one in objects:
             engine.store.pin(connection, int(one.mark), made.id)
     return made
+
+
+def _tell_why(connection: sqlite3.Connection, entry: Entry, job: Job) -> None:
+    """Write into the job's history which schedule made it."""
+    said = f"by the schedule {entry.name}"
+    connection.execute("UPDATE transitions SET detail = ? WHERE job = ? AND state = 'Pending'", (said, job.seq))
 
 
 def _deployed(connection: sqlite3.Connection, engine: Engine, entry: Entry) -> Deployed:

@@ -1,5 +1,6 @@
 """`schedule`: apply, list, run, pause, resume, delete, render."""
 
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cluster import Cluster
+from infra.cli.jobs import short
+from tests.cluster import TWIN, Cluster
 from tests.infra.cli.conftest import Dioscar
 
 FILE = """
@@ -55,6 +57,9 @@ def test_a_person_runs_pauses_and_resumes(on: Dioscar, file: Path, cluster: Clus
     (job,) = on("schedule", "run", "cli-nightly", "--json").json["jobs"]
     assert on("logs", "-f", job).out == '{"seed": 1}'
     assert on("schedule", "list", "cli-nightly", "--json").json["job_state"] == "Succeeded"
+    row = next(line for line in on("schedule", "list").out.splitlines() if line.startswith("cli-nightly"))
+    assert re.search(rf"\S+ m?s ago +{short({'id': job})} +Succeeded", row)
+    assert "Pending  by the schedule cli-nightly" in on("jobs", "show", job).out
     assert on("schedule", "resume", "cli-nightly").out.startswith("cli-nightly resumed, next in ")
     refused = on("schedule", "run", "cli-gathered")
     assert (refused.status, refused.err) == (1, "dioscar: not run: nothing new has arrived for it\n")
@@ -69,6 +74,45 @@ def test_the_shipped_file_is_applied_without_a_file_and_starts_nothing(on: Diosc
     assert "pulsar-nightly-check" in names
     assert cluster.jobs(service="pulsar-synthesise") == []
     on("schedule", "delete", *names)
+
+
+def test_names_that_are_not_there_are_told_of_when_a_file_is_applied(
+    on: Dioscar, file: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.syspath_prepend(str(TWIN))
+    file.write_text("""
+schedules:
+  cli-slip-a: {service: cli-schedulde, cron: "0 0 1 1 *"}
+  cli-slip-b: {service: cli-scheduled, gather: {bucket: cli-schedule, objects: 3}}
+  cli-slip-c: {service: cli-scheduled, model: {name: tiny-modle, older: 90d}}
+  cli-right: {service: cli-scheduled, model: {name: tiny-model, older: 90d}}
+""")
+    said = on("schedule", "apply", file)
+    assert said.status == 0
+    until = "yet; it runs from when that is deployed"
+    assert said.err.splitlines() == [
+        f"dioscar: cli-slip-a: there is no service cli-schedulde {until}; did you mean cli-scheduled?",
+        "dioscar: cli-slip-b: there is no bucket cli-schedule now; did you mean cli-scheduled?",
+        "dioscar: cli-slip-c: there is no model tiny-modle now; did you mean tiny-model?",
+    ]
+    assert "due" not in on("schedule", "resume", "cli-right").out
+    on("schedule", "run", "cli-right")
+    assert re.search(r"request +cli-scheduled/in/cli-right-", on("schedule", "list", "cli-right").out)
+    on("schedule", "delete", "cli-slip-a", "cli-slip-b", "cli-slip-c", "cli-right")
+
+
+def test_a_time_that_is_past_is_told_of_when_manifests_are_made(dioscar: Dioscar, tmp_path: Path):
+    path = tmp_path / "past.yaml"
+    path.write_text("""
+schedules:
+  gone: {service: s, at: "2020-01-01T00:00"}
+  skipped: {service: s, at: "2020-01-01T00:00", missed: skip}
+  comes: {service: s, at: "2900-01-01T00:00"}
+""")
+    assert dioscar("schedule", "render", path, "--image", "mine:1").err.splitlines() == [
+        "note: gone: its time is past; its Job will run as soon as it is applied",
+        "note: skipped: its time is past; its Job will do nothing",
+    ]
 
 
 @pytest.mark.parametrize(
