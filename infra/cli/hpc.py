@@ -8,7 +8,12 @@ from infra.cli.errors import CliError, Exit
 
 
 @click.command("hpc-plugin")
-@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="The settings, in YAML (docs/hpc.md).")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="The settings, in YAML (docs/hpc.md).",
+)
 @click.option("--check", "only_check", is_flag=True, help="Say what there is, and end.")
 def hpc_plugin(config: Path | None, only_check: bool) -> int:
     """Run pods as batch jobs: an interLink plugin for Slurm."""

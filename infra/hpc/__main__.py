@@ -16,6 +16,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, metavar="FILE", help="the settings, in YAML")
     parser.add_argument("--check", action="store_true", help="say what there is, and end")
     arguments = parser.parse_args(argv)
+    if arguments.config is not None and not arguments.config.is_file():
+        parser.error(f"{arguments.config}: is no file")
     try:
         settings = load(arguments.config)
     except SettingsError as error:

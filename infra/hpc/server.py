@@ -106,13 +106,16 @@ def check(settings: Settings) -> list[str]:
     lines = [f"root        {root}, can be written"]
     if stat.S_IMODE(root.stat().st_mode) & 0o077:
         lines.append(f"            others can look into it; chmod 700 {root}")
+    _listen(settings.address).close()
+    if settings.address.startswith(UNIX):
+        Path(settings.address.removeprefix(UNIX)).unlink(missing_ok=True)
     lines.append(f"listens on  {settings.address}")
     if not settings.address.startswith((UNIX, "127.", "[::1]", "localhost")):
         lines.append("            anybody who reaches this address can run jobs: the protocol knows no password")
     try:
         has = asyncio.run(_ping(settings))
     except BatchUnavailable as error:
-        raise StartError(f"batch system {settings.batch}: does not answer: {error}") from None
+        raise StartError(f"batch system {settings.batch}: does not answer: {error}{_hint(settings)}") from None
     lines.append(f"batch       {settings.batch}: {has}")
     lines.append(f"runtime     {_runtime(settings)}")
     if settings.runtime == "process":
@@ -137,7 +140,18 @@ def _runtime(settings: Settings) -> str:
     named = settings.runtime_command or settings.runtime
     others = ("singularity",) if settings.runtime == "apptainer" and not settings.runtime_command else ()
     found = next((path for name in (named, *others) if (path := shutil.which(name))), None)
-    return f"{named}: {found}" if found else f"{named}: is not on this machine's PATH; compute nodes must have it"
+    if found:
+        return f"{named}: {found}"
+    if settings.batch == "local":
+        raise StartError(
+            f"runtime {settings.runtime}: {' or '.join((named, *others))} is not on this machine, where jobs are to"
+            f" run; install it, name it in runtime_command, or set runtime: process"
+        )
+    return f"{named}: is not on this machine's PATH; compute nodes must have it"
+
+
+def _hint(settings: Settings) -> str:
+    return "; is SLURM_CONF set?" if settings.batch == "slurm" and not os.environ.get("SLURM_CONF") else ""
 
 
 async def _ping(settings: Settings) -> str:

@@ -1,5 +1,6 @@
 """The plugin's settings: a YAML file, and `DIOSCAR_HPC_<NAME>` in the environment, which goes before it."""
 
+import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -166,6 +167,10 @@ def load(path: Path | None, environ: Mapping[str, str] = os.environ, **given: An
     if path is not None:
         values = _read(path)
         sources = dict.fromkeys(values, str(path))
+    for variable in environ:
+        name = variable.removeprefix(PREFIX).lower()
+        if variable.startswith(PREFIX) and name not in (*Settings.model_fields, "job"):  # a job's own number
+            raise SettingsError(f"{variable}: {_unknown(name)}")
     for name in Settings.model_fields:
         variable = PREFIX + name.upper()
         if environ.get(variable, "") != "":
@@ -183,10 +188,23 @@ def load(path: Path | None, environ: Mapping[str, str] = os.environ, **given: An
         name = ".".join(str(part) for part in first["loc"])
         where = sources.get(str(first["loc"][0]) if first["loc"] else "", str(path or "settings"))
         if first["type"] == "extra_forbidden":
-            known = ", ".join(sorted(Settings.model_fields))
-            raise SettingsError(f"{where}: {name}: is no setting; there are {known}") from None
-        message = str(first["msg"]).removeprefix("Value error, ")
+            raise SettingsError(f"{where}: {name}: {_unknown(name)}") from None
+        message = _sentence(first)
         raise SettingsError(f"{where}: {name}: {message}") from None
+
+
+def _unknown(name: str) -> str:
+    close = difflib.get_close_matches(name, Settings.model_fields, 1, 0.75)
+    return f'is no setting; write "{close[0]}"' if close else "is no setting; docs/hpc.md lists them"
+
+
+def _sentence(error: Any) -> str:
+    """What is wrong with a value, and what to write."""
+    if error["type"] == "literal_error":
+        return f'"{error["input"]}" is not known; write {error["ctx"]["expected"].replace(chr(39), "")}'
+    if error["type"] == "tuple_type":
+        return 'is no list; write ["..."]'
+    return str(error["msg"]).removeprefix("Value error, ").replace("Input should", "should")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -194,8 +212,11 @@ def _read(path: Path) -> dict[str, Any]:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: is no YAML: {' '.join(str(error).split())}") from None
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise SettingsError(f"{path}: {line}is no YAML: {error.problem}") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise SettingsError(f"{path}: is no YAML: it holds bytes or characters that text has not") from None
     if document is None:
         return {}
     if not isinstance(document, dict) or not all(isinstance(name, str) for name in document):
