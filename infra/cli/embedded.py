@@ -86,8 +86,11 @@ def start(data: Path, options: Sequence[str]) -> Running:
         running = find(data)
         if running and running.pid == pid and _answers(running.api):
             return running
-        if os.waitpid(pid, os.WNOHANG)[0]:
-            raise CliError(_last_words(log, began) or f"the cluster did not start; see {log}")
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            bad_input = os.waitstatus_to_exitcode(status) == Exit.BAD_INPUT
+            words = _last_words(log, began) or f"the cluster did not start; see {log}"
+            raise CliError(words, Exit.BAD_INPUT if bad_input else Exit.FAILED)
         time.sleep(0.05)
     os.kill(pid, signal.SIGTERM)
     raise CliError(f"the cluster did not answer within {START_TIMEOUT_S:.0f} s; see {log}", Exit.UNREACHABLE)

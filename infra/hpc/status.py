@@ -186,7 +186,8 @@ def _waiting(record: Record) -> Waiting:
             return Waiting(reason="Requeued", message=says)
         return Waiting(reason="Submitting", message=f"is being submitted to the batch system{why}")
     word = re.match(r"[A-Za-z][A-Za-z0-9_]*", record.reason)
-    says = f"job {record.job} waits in the queue" + (f": {record.reason}" if record.reason else "")
+    reason = record.reason.removeprefix("waits ")
+    says = f"job {record.job} waits in the queue" + (f": {reason}" if reason else "")
     if again > 0:
         says += f"; checkpointed and submitted again, {again} times so far"
     return Waiting(reason=word.group() if word else "Pending", message=says)

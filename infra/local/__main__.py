@@ -6,12 +6,15 @@ from pathlib import Path
 
 from infra.local.cluster import ClusterError, ClusterSettings, serve
 from infra.local.database import DatabaseError
+from infra.local.interlink.nodes import NodesError
 from infra.local.settings import Address
 from infra.local.tracing import TracingUnavailable
 
+WRONG_INPUT = 65
+
 
 def main() -> int:
-    """Serve until stopped; 1 with a sentence where it cannot start."""
+    """Serve until stopped; 1 (65 for a file that is wrong) with a sentence where it cannot start."""
     parser = argparse.ArgumentParser(prog="dioscar up", description="An OSCAR cluster in one process.")
     parser.add_argument("--data", type=Path, default=Path("dioscar-data"))
     parser.add_argument("--api", default="127.0.0.1:8080", metavar="HOST:PORT")
@@ -32,7 +35,7 @@ def main() -> int:
         serve(settings)
     except (ClusterError, DatabaseError, TracingUnavailable, ValueError) as error:
         print(f"dioscar: {error}", file=sys.stderr)  # noqa: T201 - a command's answer
-        return 1
+        return WRONG_INPUT if isinstance(error, NodesError) else 1
     return 0
 
 

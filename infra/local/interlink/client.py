@@ -6,6 +6,7 @@ There is no password on this way: a plugin listens on a socket, on the loopback 
 import asyncio
 import importlib
 import json
+import os
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -136,6 +137,10 @@ class Plugin:
                 yield response
         except TimeoutError:
             raise PluginAway(f"it has not answered /{path} in time") from None
+        except aiohttp.ClientConnectorError as error:
+            number = error.os_error.errno
+            why = os.strerror(number) if number and number > 0 else error.os_error.strerror or "no connection"
+            raise PluginAway(f"{self._socket or self._url}: {why}") from None
         except (aiohttp.ClientError, OSError) as error:
             raise PluginAway(_line(str(error)) or type(error).__name__) from None
 

@@ -19,7 +19,7 @@ from infra.local.executors.sandbox import SETTING as SANDBOX
 from infra.local.interlink import record
 from infra.local.interlink.client import Plugin, PluginAway, PluginRefused
 from infra.local.interlink.logs import PodLog
-from infra.local.interlink.nodes import Node
+from infra.local.interlink.nodes import FILE, Node
 from infra.local.interlink.own import OwnPlugin
 from infra.local.interlink.pod import CONTAINER, KIT_IMAGE, pod_name, retrieved_pod
 from infra.local.interlink.record import Sent
@@ -42,6 +42,7 @@ NEVER = (400, 413, 422)
 """What says that the pod itself is wrong: the same one would be refused again."""
 ONLY_FAILED = re.compile(r"job \S+ ended as FAILED")
 """Our own plugin's words for a status other than 0, which say nothing more than that."""
+MEND_AWAY = "start its plugin, the job waits"
 KIT = "SUPERVISOR_KIT_IMAGE"
 
 Keys = Callable[[str], tuple[str, str] | None]
@@ -122,7 +123,8 @@ class Interlink:
         """What is wrong with the name of a node, in a sentence; nothing where it is one."""
         if not name or name in self.nodes:
             return ""
-        return f'"{name}" is no interLink node of this cluster; there is {", ".join(sorted(self.nodes))}'
+        known = ", ".join(sorted(self.nodes))
+        return f'"{name}" is no interLink node of this cluster; there is {known} ({FILE} is read at its start)'
 
     def progress(self, job: Job) -> dict[str, float] | None:
         """What a running job last said of its progress."""
@@ -227,7 +229,7 @@ class _Attempt:
             return refused
         async for look in watched.looks():
             if isinstance(look, PluginAway):
-                self._waits(f"the node {self._node} does not answer: {look}")
+                self._waits(f"the node {self._node} does not answer: {look}; {MEND_AWAY}")
             elif look.phase is Phase.UNKNOWN:
                 lost = await self._unknown(look, create)
                 if lost:
@@ -236,7 +238,8 @@ class _Attempt:
                 self._known, self._unknown_since = True, None
                 if look.phase is Phase.WAITING:
                     self._running_since = None
-                    self._waits(f"waits on the node {self._node}" + (f": {look.reason}" if look.reason else ""))
+                    begin = "" if "waits" in look.reason else "waits "
+                    self._waits(f"{begin}on the node {self._node}" + (f": {look.reason}" if look.reason else ""))
                 else:
                     self._runs(look)
                 if look.phase is Phase.ENDED:
@@ -256,7 +259,7 @@ class _Attempt:
                 return Ended(code, "Refused", f"the node {self._node} does not take the job: {error}")
             self._waits(f"the node {self._node} cannot take jobs now: {error}")
         except PluginAway as error:
-            self._waits(f"the node {self._node} does not answer: {error}")
+            self._waits(f"the node {self._node} does not answer: {error}; {MEND_AWAY}")
         else:
             self._known = True
         return None

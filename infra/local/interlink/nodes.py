@@ -20,6 +20,10 @@ NEAR_S, FAR_S = 0.3, 2.0
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
+class NodesError(ValueError):
+    """The nodes are not as they must be written; one sentence that names the file or variable and the mend."""
+
+
 @dataclass(frozen=True)
 class Node:
     """A node. Without a `url` it is our own plugin on this machine; `s3` is the object store as the node reaches it."""
@@ -58,7 +62,7 @@ class Node:
 def interlink_nodes(data: Path, environ: Mapping[str, str]) -> dict[str, Node]:
     """The nodes by name: of DIOSCAR_INTERLINK_NODES (a file, or YAML), else of `interlink.yaml` in the data folder.
 
-    `hpc` is always there. Raises ValueError, naming the setting.
+    `hpc` is always there. Raises NodesError, naming the setting.
     """
     text = environ.get(SETTING, "").strip()
     where = SETTING
@@ -69,26 +73,34 @@ def interlink_nodes(data: Path, environ: Mapping[str, str]) -> dict[str, Node]:
             return {OWN: Node(OWN)}
         try:
             text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{SETTING}: {where} cannot be read ({error}); name a YAML file") from None
+        except OSError as error:
+            named = f"{SETTING}: {where}" if where == environ.get(SETTING, "").strip() else where
+            raise NodesError(f"{named} cannot be read: {error.strerror}; name a YAML file") from None
+        except UnicodeDecodeError:
+            raise NodesError(f"{where}: is no UTF-8 text; write YAML") from None
     import yaml
 
     try:
         document = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{where}: is no YAML: {' '.join(str(error).split())}") from None
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise NodesError(f"{where}: {line}is no YAML: {error.problem}") from None
+    except yaml.YAMLError:
+        raise NodesError(f"{where}: is no YAML: it holds a character that text has not") from None
     if not isinstance(document, dict):
-        raise ValueError(f"{where}: names no nodes; write `NAME: {{url: http://HOST:PORT}}`")
+        raise NodesError(f"{where}: names no nodes; write `NAME: {{url: http://HOST:PORT}}`")
     return {OWN: Node(OWN), **{str(name): _node(where, name, value) for name, value in document.items()}}
 
 
 def _node(where: str, name: Any, value: Any) -> Node:
     if not isinstance(name, str) or not LABEL.fullmatch(name):
-        raise ValueError(f'{where}: "{name}" is no name of a node; use letters, digits and "-"')
+        raise NodesError(f'{where}: "{name}" is no name of a node; use letters, digits and "-"')
+    if isinstance(value, dict) and (unknown := sorted(map(str, set(value) - {"url", "s3"}))):
+        raise NodesError(f"{where}: {name}.{unknown[0]} is no setting of a node; there are url and s3")
     if not isinstance(value, dict) or not value.get("url"):
-        raise ValueError(f"{where}: {name}.url is missing; write where the plugin listens, http://HOST:PORT")
-    if unknown := sorted(set(value) - {"url", "s3"}):
-        raise ValueError(f"{where}: {name}.{unknown[0]} is no setting of a node; there are url and s3")
+        raise NodesError(
+            f"{where}: {name}.url is missing; write where the plugin listens, http://HOST:PORT or unix:///path"
+        )
     return Node(name, _url(f"{where}: {name}.url", value["url"], unix=True), _s3(where, name, value.get("s3")))
 
 
@@ -100,7 +112,7 @@ def _url(where: str, value: Any, *, unix: bool) -> str:
     text = str(value).rstrip("/")
     if unix and text.startswith(UNIX):
         if not text.startswith(f"{UNIX}/"):
-            raise ValueError(f'{where}: "{text}" is no socket; write unix:///absolute/path')
+            raise NodesError(f'{where}: "{text}" is no socket; write unix:///absolute/path')
         return text
     try:
         parts = urlsplit(text)
@@ -109,7 +121,7 @@ def _url(where: str, value: Any, *, unix: bool) -> str:
         valid = False
     if not valid:
         other = " or unix:///path" if unix else ""
-        raise ValueError(f'{where}: "{text}" is no address; write http://HOST:PORT{other}')
+        raise NodesError(f'{where}: "{text}" is no address; write http://HOST:PORT{other}')
     return text
 
 

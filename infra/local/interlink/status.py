@@ -89,7 +89,7 @@ def _state(status: Mapping[str, Any]) -> PodState:
         reason, message = (str(waiting.get(part) or "") for part in ("reason", "message"))
         if reason == NOT_CREATED:
             return UNKNOWN
-        if reason.lower() in message.lower():  # said twice
+        if reason.lower() in message.lower() or (message and reason == "Pending"):  # said twice
             reason = ""
         return PodState(Phase.WAITING, ": ".join(filter(None, (reason, message))), container=name)
     return UNKNOWN

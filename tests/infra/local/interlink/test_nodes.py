@@ -39,8 +39,9 @@ def test_the_environment_goes_before_it(tmp_path: Path) -> None:
         ("{a: {url: 'unix://x'}}", r'"unix://x" is no socket'),
         ("{a: {url: 'http://x', s3: 'unix:///y'}}", r'a\.s3: "unix:///y" is no address; write http://HOST:PORT$'),
         ("{a: {url: 'http://x', token: y}}", r"a\.token is no setting of a node; there are url and s3"),
-        ("{a: [", "is no YAML"),
-        ("/nowhere/at/all.yaml", "cannot be read"),
+        ("{a: {ulr: 'http://x'}}", r"a\.ulr is no setting of a node; there are url and s3"),
+        ("{a: [", f"{SETTING}: line 1: is no YAML: "),
+        ("/nowhere/at/all.yaml", r"/nowhere/at/all\.yaml cannot be read: No such file or directory; name a YAML file"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
