@@ -82,5 +82,7 @@ def test_log_options_with_something_else_in_them(plugin: Client, options: dict[s
 )
 def test_bodies_that_are_no_json_of_anybody(plugin: Client, body: bytes) -> None:
     for method, route in (("POST", "/create"), ("POST", "/delete"), ("GET", "/status"), ("GET", "/getLogs")):
+        if (route, body) == ("/status", b"null"):
+            continue  # as Go writes an empty list: a ping
         reply = plugin.send(method, route, body)
         assert reply.status_code in (400, 413) and "\n" not in reply.text
