@@ -60,7 +60,7 @@ def test_extras_come_when_a_command_needs_them_and_stay(clone: Path) -> None:
     run(clone, "check")
     run(clone, "up")
     run(clone, "test")
-    assert [line.rpartition("[")[2] for line in installed(clone)] == ["pulsar,test]", "pulsar,test,train]"]
+    assert [line.rpartition("[")[2] for line in installed(clone)] == ["pulsar,test]", "pulsar,test,calorimeter,train]"]
     run(clone, "install", "train")
     assert len(installed(clone)) == 2
 
@@ -73,7 +73,7 @@ def test_the_list_of_benchmarks_needs_nothing_that_they_need(clone: Path) -> Non
     (clone / "tests/benchmarks").mkdir(parents=True)
     (clone / "tests/benchmarks/latency.py").touch()
     run(clone, "bench", "latency")
-    assert [line.rpartition("[")[2] for line in installed(clone)] == ["pulsar]", "pulsar,test,train]"]
+    assert [line.rpartition("[")[2] for line in installed(clone)] == ["pulsar]", "pulsar,calorimeter,test,train]"]
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "infra/constraints.txt"])
@@ -101,7 +101,7 @@ def test_it_may_be_called_through_a_link_from_anywhere(clone: Path, tmp_path: Pa
 def test_an_extra_that_is_none_is_refused(clone: Path) -> None:
     done = run(clone, "install", "nosuch")
     assert done.returncode == 1
-    assert done.stderr == 'dioscar: "nosuch" is no extra; the extras are: pulsar trace train users test\n'
+    assert done.stderr == 'dioscar: "nosuch" is no extra; the extras are: calorimeter pulsar trace train users test\n'
     assert installed(clone) == []
 
 
