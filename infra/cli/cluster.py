@@ -64,11 +64,14 @@ def down(data: Path | None) -> None:
     click.echo(f"Stopped; {folder} keeps everything for the next start.")
 
 
+_REACHABLE = {True: "yes", False: "no", None: "(started when needed)"}
+
+
 @click.command()
 @cluster_option
 @json_option
 def status(cluster: str | None, as_json: bool) -> None:
-    """Show how the cluster is: services, jobs, objects, workers."""
+    """Show how the cluster is: services, jobs, objects, interLink nodes, workers."""
     there = target(cluster)
     try:
         facts = {**there.get("/dioscar/v1/status").json(), "store": _store(there)}
@@ -90,6 +93,13 @@ def status(cluster: str | None, as_json: bool) -> None:
         click.echo(f"Objects are in {facts['store']['endpoint']}: {_told(facts['store'])}")
     counts = [f"{count} {state}" for state, count in facts["jobs"].items() if count]
     click.echo("Jobs: " + (", ".join(counts) or "none yet"))
+    nodes = facts.get("nodes") or []
+    if nodes:
+        print_table(
+            ["NODE", "URL", "REACHABLE"],
+            [(one["name"], one["url"] or "(this machine)", _REACHABLE[one["reachable"]]) for one in nodes],
+            empty="",
+        )
     workers = facts["workers"]
     if workers:
         names = [name for name in workers[0] if isinstance(workers[0][name], str | int | float)]

@@ -312,15 +312,16 @@ def _show(job: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(job)
         return
-    out = console()
+    out, now = console(), time.time()
     out.print(job["id"], _coloured(job["state"]))
     facts = {
         "service": job["service"],
         "input": f"{job['bucket']}/{job['key']}" if job.get("bucket") else "a direct call",
         "event": _event(job),
+        "node": job.get("node", ""),
         "attempt": f"{job['attempt']} of {job['max_attempts']}",
-        "age": ago(job["created"]),
-        "took": human_time(duration_s(job)),
+        "age": ago(job["created"], now),
+        "took": human_time(duration_s(job, now)),
         "exit code": job["exit_code"],
         "reason": job["reason"],
         "triggered": ", ".join(job["triggered"]),

@@ -13,9 +13,11 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from infra.local import history, jobs
+from infra.local.api.nodes import Nodes
 from infra.local.api.replies import json_reply
 from infra.local.backup import BackupError, back_up
 from infra.local.engine import Engine
+from infra.local.interlink import record
 from infra.local.jobs import OPEN, Job, State
 from infra.local.users import policy
 from infra.local.webhooks import Webhooks
@@ -32,6 +34,7 @@ class OwnRoutes:
         self._engine = engine
         self._webhooks = webhooks
         self._data = data
+        self._nodes = Nodes(engine.interlink)
         self._began = time.monotonic()
 
     async def jobs(self, request: Request) -> Response:
@@ -58,6 +61,7 @@ class OwnRoutes:
             {
                 **self._shown(job),
                 **_event(jobs.body(read, job)),
+                "node": record.node_of(read, job.id),
                 "transitions": history.transitions(read, job),
                 "triggered": [other.id for other in following if other and policy.sees_job(request.state.user, other)],
             }
@@ -93,8 +97,17 @@ class OwnRoutes:
                 "bytes": size,
                 "workers": self._engine.workers(),
                 "webhooks": self._webhooks.queued(),
+                "nodes": await self._node_states(),
             }
         )
+
+    async def _node_states(self) -> list[dict[str, Any]]:
+        """The interLink nodes; the cluster's own, which it starts at the first job, is not asked whether it answers."""
+        if self._engine.interlink is None:
+            return []
+        ready = {one["name"]: one["status"] == "Ready" for one in await self._nodes.shown()}
+        nodes = self._engine.interlink.nodes.values()
+        return [{"name": node.name, "url": node.url, "reachable": ready.get(node.name)} for node in nodes]
 
     async def models(self, request: Request) -> Response:
         """Which model versions serve, registry by registry, and which promotions cannot be followed."""

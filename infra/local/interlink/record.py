@@ -72,6 +72,13 @@ def submissions(connection: sqlite3.Connection, job_id: str) -> int:
     return int(row[0])
 
 
+def node_of(connection: sqlite3.Connection, job_id: str) -> str:
+    """The node that a job's last pod was sent to; empty where it had none."""
+    query = "SELECT node FROM pods WHERE job = ? ORDER BY submission DESC LIMIT 1"
+    row = connection.execute(query, (job_id,)).fetchone()
+    return str(row[0]) if row else ""
+
+
 def jobs_with_pods(connection: sqlite3.Connection) -> set[str]:
     """The jobs whose pods may still be at work."""
     return {str(row[0]) for row in connection.execute("SELECT job FROM pods WHERE ended = 0").fetchall()}

@@ -83,6 +83,16 @@ def with_reason(cluster: Cluster, job: dict[str, Any], words: str) -> dict[str, 
     return eventually(look, what=f'the reason "{words}"')
 
 
+def test_the_status_tells_which_nodes_answer(cluster: Cluster, plugin: StandIn) -> None:
+    nodes = {one["name"]: one for one in cluster.get("/dioscar/v1/status")["nodes"]}
+    assert nodes["site"] == {"name": "site", "url": plugin.url, "reachable": True}
+    assert nodes["hpc"] == {"name": "hpc", "url": "", "reachable": None}
+    command = [sys.executable, "-P", "-m", "infra.cli", "status", "--cluster", str(cluster.data)]
+    shown = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    assert f"site      {plugin.url}" in shown
+    assert "(started when needed)" in shown
+
+
 def test_a_job_waits_runs_and_ends_as_its_pod_does(cluster: Cluster, plugin: StandIn) -> None:
     deploy(cluster, annotations={"slurm-job.vk.io/flags": "--time=5"})
     job = submit(cluster)
@@ -94,6 +104,7 @@ def test_a_job_waits_runs_and_ends_as_its_pod_does(cluster: Cluster, plugin: Sta
 
     plugin.run(uid)
     plugin.logs[uid] += b"one\ndioscar: progress 3 of 10\n"
+    assert cluster.job(job["id"])["node"] == "site"
     running = in_state(cluster, job, "Running")
     assert running["reason"] == ""
     assert running["attempt"] == 1
