@@ -131,7 +131,7 @@ def _facts(
             "code": manifest.code,
             "parent": manifest.parent,
             "request": dict(manifest.request),
-            "data": len(manifest.data),
+            "data_files": len(manifest.data),
         },
         "serving": {
             "version": serving.sha256[:16],

@@ -12,10 +12,15 @@ def leak(trained_on: Iterable[str], tested_on: Iterable[str]) -> Reason:
     True
     >>> leak(["aa", "bb"], ["BB"]).passed
     False
+    >>> leak([], []).sentence
+    'the training and the test used no data files, so there is none in common'
     """
     trained = {_plain(text) for text in trained_on}
     tested = {_plain(text) for text in tested_on}
     seen = sorted(trained & tested)
+    if not trained or not tested:
+        whose = " and ".join(name for name, found in (("the training", trained), ("the test", tested)) if not found)
+        return Reason("", "leak", True, f"{whose} used no data files, so there is none in common")
     if not seen:
         sentence = f"none of the {len(tested)} hashes of the test data is among the {len(trained)} of the training data"
         return Reason("", "leak", True, sentence)

@@ -14,6 +14,8 @@ td.n { white-space: nowrap; font-variant-numeric: tabular-nums }
 .yes { color: #12702f } .no { color: #b3261e } small { color: #5b6067 }
 svg { display: block; width: 15em; height: 2.6em }
 """
+_ABSENT = {"promotion": "none: the file that comes with the twin", "seed": "none given"}
+"""What it means that a fact is not there."""
 _WHOSE = (("candidate", "#0b57d0", 12), ("serving", "#5b6067", 28))
 
 
@@ -94,6 +96,25 @@ def _facts(name: str, value: Any) -> Iterator[str]:
     rows = value.items() if isinstance(value, Mapping) else [("", value)]
     yield "<table>\n"
     for key, item in rows:
-        text = item if isinstance(item, str) else json.dumps(item, ensure_ascii=False)
-        yield f"<tr><td>{escape(str(key))}</td><td>{escape(text)}</td></tr>\n"
+        yield f"<tr><td>{escape(_words(key))}</td><td>{'<br>'.join(map(escape, _lines(str(key), item)))}</td></tr>\n"
     yield "</table>\n"
+
+
+def _lines(key: str, value: Any) -> Iterator[str]:
+    """A fact as a person would write it, a line for each of several."""
+    if value is None or value in ([], {}, ""):
+        yield _ABSENT.get(key, "none")
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield f"{_words(name)}: {', '.join(_lines(str(name), item))}"
+    elif isinstance(value, list):
+        if any(isinstance(item, Mapping | list) for item in value):
+            yield from (", ".join(_lines(key, item)) for item in value)
+        else:
+            yield ", ".join(line for item in value for line in _lines(key, item))
+    else:
+        yield value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _words(name: object) -> str:
+    return str(name).replace("_", " ")

@@ -49,6 +49,21 @@ def test_the_report_says_what_was_found_and_why(tmp_path: Path) -> None:
     assert all(reason["sentence"] in page.text for reason in read["reasons"])
 
 
+def test_facts_are_words_and_no_json(tmp_path: Path) -> None:
+    facts = {
+        "serving": {"promotion": None, "number": 3},
+        "data": {"drawn": {"frames": 900, "stream": [5, 7]}, "files": [], "held": [{"key": "a.h5"}, {"key": "b.h5"}]},
+        "request": {"learning_rate": 0.1, "seed": None, "nothing": {}},
+    }
+    write_report(report(judged(0.9), facts), tmp_path / "r.json", tmp_path / "r.html")
+    text = Page((tmp_path / "r.html").read_text()).text
+    absent = ("promotionnone: the file that comes with the twin", "seednone given", "filesnone", "nothingnone")
+    assert all(words in text for words in (*absent, "frames: 900", "stream: 5, 7", "key: b.h5", "learning rate0.1"))
+    told = text.rpartition("Serving")[2]
+    assert not [sign for sign in ("null", "[", "{", '"') if sign in told]
+    assert json.loads((tmp_path / "r.json").read_text())["serving"]["promotion"] is None
+
+
 def test_a_pass_looks_like_one(tmp_path: Path) -> None:
     write_report(report(judged(0.9), {}), tmp_path / "r.json", tmp_path / "r.html")
     assert "toy <model>: passes" in Page((tmp_path / "r.html").read_text()).text
