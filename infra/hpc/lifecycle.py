@@ -9,7 +9,7 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from infra.hpc.pods import Pods, Record, log_sizes
 from infra.hpc.protocol import CreateRequest, Pod, PodRefused, Terminated
 from infra.hpc.settings import Settings
 from infra.hpc.status import as_record
+from infra.hpc.unwanted import DOUBT_S, Unwanted
 from infra.hpc.watch import Watch, candidate
 
 log = logging.getLogger(__name__)
@@ -35,10 +36,6 @@ _BUSY_AGAIN_S = 60.0
 """How often a pod that has checkpointed is offered to a batch system that does not take it for the time being."""
 _LAST_TRY_S = 10.0
 """How long the last try may take; with the longest `submit_within` that makes the 120 s of interLink."""
-_DOUBT_S = 120.0
-"""How long after a submission in doubt the batch system may still come up with a job of it."""
-_NAMES = 500
-"""How many names are asked for in one question."""
 
 
 class Unavailable(Exception):  # noqa: N818 - a state of the world
@@ -66,13 +63,12 @@ class Lifecycle:
         self._settings = settings
         self._write = write
         self.watch = Watch(pods, batch, settings, self._submit_again)
-        self._locks: dict[str, asyncio.Lock] = {}
         self._submitters = asyncio.Semaphore(SUBMITTERS)
         self._again: dict[str, asyncio.Task[None]] = {}
         self._creating: dict[str, asyncio.Task[Created]] = {}
         self._wake = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
-        self._looked = 0.0
+        self._unwanted = Unwanted(pods, batch, settings, self._is_busy)
 
     def start(self) -> None:
         """Go on with what a plugin before this one has left, and look after the pods from now on."""
@@ -135,7 +131,7 @@ class Lifecycle:
 
     async def _create(self, request: CreateRequest) -> Created:
         metadata = request.pod.metadata
-        async with self._lock(metadata.uid):
+        async with self._pods.lock(metadata.uid):
             record = self._pods.get(metadata.uid)
             if record is not None and record.deleted:
                 raise Deleted(f"pod {metadata.namespace}/{metadata.name}: uid {metadata.uid} has been deleted")
@@ -258,7 +254,7 @@ class Lifecycle:
 
     async def _resubmit(self, record: Record, begin: bool) -> None:
         folder = self._pods.folder(record)
-        async with self._lock(record.uid):
+        async with self._pods.lock(record.uid):
             if record.deleted or (not begin and record.job):
                 return
             if begin:
@@ -294,11 +290,10 @@ class Lifecycle:
             try:
                 await self.watch.fresh()
                 self._resolve_doubts()
-                due = [record for record in self._pods.unsettled() if self._to_be_ended(record)]
-                done = await self._end_jobs(due)
+                done = await self._unwanted.end_jobs()
                 if time.monotonic() - swept >= self._settings.sweep:
                     swept = time.monotonic()
-                    await self._sweep()
+                    await self._unwanted.sweep()
                 pause = self._settings.poll if done else min(self._settings.poll, 1.0)
                 if not self._pods.unsettled():
                     pause = self._settings.sweep
@@ -315,9 +310,13 @@ class Lifecycle:
     def _resolve_doubts(self) -> None:
         """Pods whose submission was cut off: one that has run runs again, a new one is watched if it has a job."""
         for record in self._pods.unsettled():
-            if record.in_doubt and record.uid not in self._creating and record.uid not in self._again:
+            if record.in_doubt and not self._is_busy(record.uid):
                 work = self._resubmit(record, begin=False) if len(record.runs) > 1 else self._recover(record)
                 self._go(record.uid, work)
+
+    def _is_busy(self, uid: str) -> bool:
+        """Whether a submission of a pod is under way; it sees for itself that the pod is not wanted any more."""
+        return uid in self._creating or uid in self._again
 
     def _go(self, uid: str, work: Coroutine[None, None, None]) -> None:
         """Do something for a pod in the background, one thing at a time."""
@@ -331,7 +330,7 @@ class Lifecycle:
         self._again[uid].add_done_callback(done)
 
     async def _recover(self, record: Record) -> None:
-        async with self._lock(record.uid):
+        async with self._pods.lock(record.uid):
             if not record.in_doubt:
                 return
             try:
@@ -341,7 +340,7 @@ class Lifecycle:
             if job is not None:
                 log.info("pod %s/%s: job %s was submitted before a crash", record.namespace, record.name, job.id)
                 await self._adopt(record, job.id, job)
-            elif record.run is not None and time.time() - record.run.intent > _DOUBT_S:
+            elif record.run is not None and time.time() - record.run.intent > DOUBT_S:
                 log.info("pod %s/%s: was never submitted", record.namespace, record.name)
                 kept = record.runs, record.script
                 record.runs, record.script = [], ""  # the caller got no answer; it may create the pod again
@@ -351,95 +350,6 @@ class Lifecycle:
                     record.runs, record.script = kept
                     raise
                 await self._pods.strip(record)
-
-    @staticmethod
-    def _to_be_ended(record: Record) -> bool:
-        return bool(record.deleted or record.abandoned) and not record.cancelled
-
-    async def _end_jobs(self, records: list[Record]) -> bool:
-        """End the jobs of deleted pods; whether none is left. Raises BatchUnavailable."""
-        done = True
-        for group in _groups(records, _NAMES):
-            jobs = await self._batch.named([record.uid for record in group])
-            cancels = []
-            for record in group:
-                live = [job for job in jobs if job.name == record.uid and not job.state.is_final]
-                if live:
-                    done = False
-                    cancels.append(self._cancel(record, live))
-                elif record.uid in self._creating or record.uid in self._again:
-                    done = False  # a submission is under way; it sees that it is not wanted any more
-                else:
-                    await self._put_away(record)
-            if errors := [one for one in await asyncio.gather(*cancels, return_exceptions=True) if one is not None]:
-                raise errors[0]
-        return done
-
-    async def _put_away(self, record: Record) -> None:
-        """Note that no job of a pod is left, and remove its files, unless it is created again meanwhile."""
-        async with self._lock(record.uid):  # a creation that comes now writes its files when these are gone
-            if not self._to_be_ended(record):
-                return
-            record.cancelled, record.script = True, ""
-            try:
-                await self._save(record)
-            except Unavailable:
-                record.cancelled = False
-                raise
-            await self._pods.strip(record)
-
-    async def _cancel(self, record: Record, jobs: Iterable[BatchJob]) -> None:
-        async with self._lock(record.uid):
-            if record.deleted or record.abandoned:
-                for job in jobs:
-                    log.info("pod %s/%s is not wanted: ending job %s", record.namespace, record.name, job.id)
-                    if record.abandoned and job.id not in record.ended_jobs:
-                        record.ended_jobs.append(job.id)
-                        await self._save(record)
-                    await self._batch.cancel(job.id)
-
-    async def _sweep(self) -> None:
-        """End jobs that deleted pods have all the same, and second jobs of one pod; forget what is old."""
-        now = time.time()
-        for record in self._pods:
-            if record.deleted and record.cancelled and now - record.deleted > self._settings.keep_logs:
-                self._locks.pop(record.uid, None)
-                await self._pods.forget(record)
-            elif record.finished and not record.deleted and now - record.finished > self._settings.keep_ended:
-                record.deleted = now - self._settings.keep_logs
-                await self._save(record)
-            elif _is_unwanted(record) and now - record.created > self._settings.keep_logs:
-                async with self._lock(record.uid):
-                    if _is_unwanted(record):
-                        await self._pods.forget(record)
-        watched = [record for record in self._pods if _may_have_more(record, self._looked)]
-        for group in _groups(watched, _NAMES):
-            jobs = await self._batch.named([record.uid for record in group])
-            for record in group:
-                live = [job for job in jobs if job.name == record.uid and not job.state.is_final]
-                if record.cancelled:
-                    await self._cancel(record, live)
-                elif record.final:
-                    for job in live:
-                        log.warning("pod %s/%s has ended: ending job %s", record.namespace, record.name, job.id)
-                        await self._batch.cancel(job.id)
-                elif len(live) > 1:
-                    await self._end_doubles(record, live)
-        self._looked = now
-
-    async def _end_doubles(self, record: Record, live: list[BatchJob]) -> None:
-        claim = self._pods.folder(record) / CLAIM / "job"
-        async with self._lock(record.uid):
-            keep = claim.read_text().strip() if claim.is_file() else record.job
-            if not record.is_live or keep not in [job.id for job in live]:
-                return
-            for job in live:
-                if job.id != keep:
-                    log.warning("pod %s/%s: has job %s; ending job %s", record.namespace, record.name, keep, job.id)
-                    await self._batch.cancel(job.id)
-
-    def _lock(self, uid: str) -> asyncio.Lock:
-        return self._locks.setdefault(uid, asyncio.Lock())
 
     async def _save(self, record: Record, *, durable: bool = True) -> None:
         try:
@@ -473,30 +383,9 @@ async def _sleep_while_wanted(record: Record, seconds: float) -> None:
         await asyncio.sleep(min(left, 1.0))
 
 
-def _is_unwanted(record: Record) -> bool:
-    """Whether a pod was never created: its creation was cut off or answered with an error, and nothing came of it."""
-    return record.is_settled and not record.final and not record.deleted
-
-
-def _may_have_more(record: Record, looked: float) -> bool:
-    """Whether the batch system may have jobs of a pod that nobody wants: what was in doubt may turn up late.
-
-    `looked`: when the batch system was asked for such jobs the last time, 0 for never.
-    """
-    if record.is_live:
-        return True
-    intent = record.run.intent if record.run else 0.0
-    last = max(record.finished or 0.0, record.deleted or 0.0, intent)
-    return bool(record.final or record.cancelled) and looked - last < 5 * _DOUBT_S
-
-
 def _clear(folder: Path, containers: list[str]) -> None:
     """Remove what the run before has written of its end."""
     for name in containers:
         for ending in ("status", "finished", "started"):
             file_of(folder, name, ending).unlink(missing_ok=True)
     shutil.rmtree(folder / CLAIM, ignore_errors=True)
-
-
-def _groups(records: list[Record], size: int) -> list[list[Record]]:
-    return [records[start : start + size] for start in range(0, len(records), size)]

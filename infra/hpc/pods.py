@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from infra.hpc.batch import BatchJob, BatchState, Submission
 from infra.hpc.folder import KEPT, NAME, OUTPUT, RECORD, file_of, pod_folder, sync_folder, write_whole
@@ -149,6 +150,7 @@ class Pods:
         self._records: dict[str, Record] = {}
         self._unsettled: dict[str, Record] = {}
         self._writes: dict[str, asyncio.Lock] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._lock: int | None = None
 
     def open(self) -> None:
@@ -177,6 +179,10 @@ class Pods:
     def get(self, uid: str) -> Record | None:
         """The pod of a uid."""
         return self._records.get(uid)
+
+    def lock(self, uid: str) -> asyncio.Lock:
+        """Whoever submits a pod, ends its jobs or removes its files has this meanwhile; it lives while it is held."""
+        return self._locks.setdefault(uid, asyncio.Lock())
 
     def __iter__(self) -> Iterator[Record]:
         return iter(list(self._records.values()))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from infra.hpc import lifecycle, pods
+from infra.hpc import lifecycle, pods, unwanted
 from infra.hpc.batch import BatchJob, BatchState, Submission
 from infra.hpc.pods import Pods, RootError
 from infra.hpc.protocol import CreateRequest
@@ -189,7 +189,7 @@ def test_a_pod_that_is_created_again_while_it_is_put_away_keeps_its_files(
 
 
 def test_a_creation_that_was_cut_off_leaves_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifecycle, "_DOUBT_S", 0.0)
+    monkeypatch.setattr(lifecycle, "DOUBT_S", 0.0)
     with serving(tmp_path) as plugin:
         created(plugin)
         until(lambda: record(plugin)["runs"][0]["submitted"])
@@ -620,7 +620,7 @@ def test_a_job_that_turns_up_after_its_pod_was_deleted_is_ended(plugin: Client) 
 def test_a_deleted_pod_is_looked_for_no_longer_than_jobs_of_it_may_turn_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifecycle, "_DOUBT_S", 0.02)
+    monkeypatch.setattr(unwanted, "DOUBT_S", 0.02)
     other = UID.replace("0d5a", "1d5a")
     with serving(tmp_path) as plugin:
         plugin.delete(created(plugin))
