@@ -268,7 +268,7 @@ def _failure(service: str, status: int, text: str) -> CliError:
         message, bad_input = " ".join(text.split()) or f"HTTP status {status}", False
     # the functions' sentences are for every caller; here is one that has a command
     message = message.removeprefix(f"{service}: ")
-    message = message.replace(f"POST /job/{service}", f"{DIOSCAR} invoke {service} FILE --async")
+    message = message.replace(f"POST /job/{service}", f"run {DIOSCAR} invoke {service} FILE --async")
     return CliError(f"{service}: {message}", Exit.BAD_INPUT if bad_input else Exit.FAILED)
 
 

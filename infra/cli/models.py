@@ -227,7 +227,7 @@ def _no_such_model(registry: "Registry", model: str) -> CliError:
 
     known = sorted({*registry.models(), *shipped_models()})
     close = did_you_mean(model, known)
-    mend = f"there is {close}" if close else f"there are {', '.join(known) or 'none'}"
+    mend = f"there is {close or ', '.join(known) or 'none'}"
     return CliError(f"there is no model {model}; {mend}", Exit.NOT_FOUND)
 
 

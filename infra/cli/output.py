@@ -20,7 +20,8 @@ YIELDING = ("NOTE", "WHY", "PROBLEM", "METRICS", "INPUT", "WHEN", "TOOK")
 
 All others hold what is read or pasted as a whole: names, states, sizes.
 """
-SHORTEST = 8
+READABLE, SHORTEST = 24, 8
+"""All of them are cut to the first length before one is cut to the second."""
 GAP = 2
 """Blanks between two columns."""
 
@@ -83,9 +84,10 @@ def _fitted(widths: dict[str, int], width: int | None) -> dict[str, int]:
         return 0 if width is None else _total(widths) - width
 
     yielding = [name for name in YIELDING if name in widths]
-    for name in yielding:
-        least = min(widths[name], max(len(name), SHORTEST))
-        widths[name] -= min(max(excess(), 0), widths[name] - least)
+    for length in (READABLE, SHORTEST):
+        for name in yielding:
+            least = min(widths[name], max(len(name), length))
+            widths[name] -= min(max(excess(), 0), widths[name] - least)
     for name in yielding:
         if excess() > 0:
             del widths[name]

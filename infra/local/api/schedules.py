@@ -102,7 +102,7 @@ class ScheduleRoutes:
             and not store.bucket(schedule.gather.bucket)
         ):
             close = did_you_mean(schedule.gather.bucket, [one.name for one in store.buckets()])
-            mend = f"did you mean {close}?" if close else "`dioscar mb` makes one"
+            mend = f"did you mean {close}?" if close else f"`dioscar mb {schedule.gather.bucket}` makes it"
             yield f"there is no bucket {schedule.gather.bucket} now; {mend}"
         if done != "unchanged" and schedule.at is not None and entry.due is None:
             yield f"does not run: {entry.note or 'it has run'}"

@@ -67,7 +67,7 @@ def test_a_service_that_forwards_is_to_be_called_in_the_background(on: Dioscar, 
     said = on("invoke", "jobs-chained", tmp_path / "a.txt")
     assert said.status == 65
     assert said.err.startswith("dioscar: jobs-chained: forwards its outputs")
-    assert "dioscar invoke jobs-chained FILE --async" in said.err and "POST" not in said.err
+    assert "or run dioscar invoke jobs-chained FILE --async" in said.err and "POST" not in said.err
 
 
 def test_a_service_that_is_not_there_is_not_found(on: Dioscar, copier: str) -> None:
