@@ -4,6 +4,8 @@ import asyncio
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Coroutine
 from pathlib import Path
@@ -16,7 +18,7 @@ from infra.hpc.batch import BatchBusy, BatchJob, BatchRefused, BatchState, Batch
 from infra.hpc.slurm import Slurm, parse_line, total_of
 from infra.hpc.states import state_of
 from tests.cluster import eventually
-from tests.infra.hpc.lab import Lab, running_lab
+from tests.infra.hpc.lab import SCRIPT, Lab, running_lab
 
 T = TypeVar("T")
 
@@ -295,3 +297,17 @@ def test_a_reason_may_hold_anything() -> None:
     job = parse_line("12|PREEMPTED|10|20|30|a-name|(a | b)")
     assert job is not None and (job.state, job.reason) == (BatchState.NODE_FAIL, "PREEMPTED: (a | b)")
     assert parse_line("slurm_load_jobs error: anything") is None
+
+
+def test_a_lab_with_no_node_or_other_settings_is_refused(tmp_path: Path, slurm_lab: Lab) -> None:
+    def start(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(SCRIPT), "start", str(folder), "--anyone", *options]
+        return subprocess.run(command, env=slurm_lab.environ, capture_output=True, text=True, check=False)
+
+    none = start(tmp_path / "lab", "--nodes", "0")
+    assert (none.returncode, (tmp_path / "lab").exists()) == (2, False)
+    assert "--nodes: write a number above 0" in none.stderr
+    other = start(slurm_lab.folder, "--nodes", "3")
+    assert other.returncode == 1 and "holds a Slurm with another --nodes" in other.stderr
+    again = start(slurm_lab.folder)
+    assert again.returncode == 0 and f"runs already in {slurm_lab.folder}. " in again.stdout
