@@ -1,9 +1,14 @@
 """The nodes of a cluster are what its settings say, and `hpc` is there without any."""
 
+import asyncio
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from infra.local.interlink.client import Plugin, PluginAway
 from infra.local.interlink.nodes import SETTING, Node, interlink_nodes
 from infra.local.settings import StoreAddress
 
@@ -63,3 +68,30 @@ def test_a_node_elsewhere_needs_a_store_that_it_reaches() -> None:
     )
     for near in (Node("hpc"), Node("a", "unix:///run/a.sock"), Node("b", "http://localhost:4000")):
         assert near.store(here) == here
+
+
+def test_a_cluster_does_not_start_on_a_wrong_file(tmp_path: Path) -> None:
+    (tmp_path / "interlink.yaml").write_text("lab: {ulr: x}\n")
+    command = [sys.executable, "-P", "-m", "infra.local", "--data", str(tmp_path)]
+    command += ["--api", "127.0.0.1:0", "--s3", "127.0.0.1:0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 65
+    wrong = f"{tmp_path}/interlink.yaml: lab.ulr is no setting of a node; there are url and s3"
+    assert done.stderr.endswith(f"dioscar: {wrong}\n")
+
+
+def test_a_plugin_that_is_away_is_told_by_its_address(tmp_path: Path) -> None:
+    async def away(url: str) -> str:
+        plugin = Plugin(url)
+        try:
+            with pytest.raises(PluginAway) as raised:
+                await plugin.ping()
+        finally:
+            await plugin.close()
+        return str(raised.value)
+
+    assert asyncio.run(away(f"unix://{tmp_path}/none")) == f"{tmp_path}/none: No such file or directory"
+    with socket.socket() as bound:  # and does not listen
+        bound.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        assert asyncio.run(away(url)) == f"{url}: Connection refused"
