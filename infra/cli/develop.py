@@ -12,6 +12,8 @@ from infra.cli.errors import DIOSCAR, CliError, Exit
 
 HERE = Path(__file__).parents[2]
 BENCHMARKS = "tests.benchmarks"
+PARALLEL = ("-n", "auto", "--maxprocesses=4", "--dist=loadfile")
+"""All tests run on several cores, file by file: most of their time is waiting. Whoever gives arguments has one process."""
 
 
 @click.command()
@@ -39,7 +41,7 @@ def test(slow: bool, arguments: tuple[str, ...]) -> int:
     if not os.environ.get("DIOSCAR_TEST_DATA"):
         click.echo("dioscar: DIOSCAR_TEST_DATA is not set: tests on real telescope files are skipped", err=True)
     marks = [] if slow or any(argument.startswith("-m") for argument in arguments) else ["-m", "not slow"]
-    return _run([sys.executable, "-P", "-m", "pytest", *marks, *arguments])
+    return _run([sys.executable, "-P", "-m", "pytest", *marks, *(arguments or PARALLEL)])
 
 
 @click.command()
