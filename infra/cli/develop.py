@@ -13,7 +13,7 @@ from infra.cli.errors import DIOSCAR, CliError, Exit
 HERE = Path(__file__).parents[2]
 BENCHMARKS = "tests.benchmarks"
 PARALLEL = ("-n", "auto", "--maxprocesses=4", "--dist=loadfile")
-"""All tests run on several cores, file by file: most of their time is waiting. Whoever gives arguments has one process."""
+"""All tests run on several cores, file by file: most of their time is waiting. With arguments they are one process."""
 
 
 @click.command()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 PART_SIZE = 16 * 2**20
+BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{1,62}")
 PATTERN = re.compile(r"[*?\[]")
 
 
@@ -139,6 +140,8 @@ def get(places: tuple[str, ...], folder: Path, cluster: str | None, as_json: boo
 def split_place(place: str) -> tuple[str, str]:
     """`bucket/some/key` as its two parts; a leading `s3://` or slash is no harm."""
     bucket, _, key = place.removeprefix("s3://").lstrip("/").partition("/")
+    if bucket and not BUCKET.fullmatch(bucket):
+        raise CliError(f'"{place}": begins with no name of a bucket; write BUCKET/KEY', Exit.USAGE)
     return bucket, key
 
 

@@ -150,3 +150,8 @@ def test_a_bucket_is_made_for_what_belongs_to_no_service(on: Dioscar, tmp_path: 
 def test_a_key_never_leads_out_of_the_folder(key: str) -> None:
     with pytest.raises(CliError, match="leads out of"):
         inside(Path("here"), key)
+
+
+def test_what_is_no_bucket_is_said_to_be_none(on: Dioscar) -> None:
+    said = on("get", "-")
+    assert said.status == 2 and '"-": begins with no name of a bucket; write BUCKET/KEY' in said.err
