@@ -61,6 +61,12 @@ class Geometry:
             depth += layer.pitch_mm
         return tuple(fronts)
 
+    @cached_property
+    def middles_mm(self) -> tuple[float, ...]:
+        """The depth of the middle of each sensor."""
+        pairs = zip(self.fronts_mm, self.layers, strict=True)
+        return tuple(front + layer.absorber_mm + layer.sensor_mm / 2 for front, layer in pairs)
+
     @property
     def depth_mm(self) -> float:
         """The depth of the whole."""

@@ -177,7 +177,7 @@ def shower(
     spots = np.where(seen > 0, np.maximum(spots, 1), 0)
     layer = np.repeat(np.arange(len(spots)), spots)
     x, y = _spread(medium, energy_gev, profile, depth, layer, rng)
-    middles = np.array(geometry.fronts_mm) + [one.absorber_mm + one.sensor_mm / 2 for one in geometry.layers]
+    middles = np.array(geometry.middles_mm)
     y = y * slant + (middles[layer] - AXIS_DEPTH_MM) / math.tan(theta)
     column = np.floor(x / geometry.cell_mm + geometry.cells / 2).astype(np.int64)
     row = np.floor(y / geometry.cell_mm + geometry.cells / 2).astype(np.int64)

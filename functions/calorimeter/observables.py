@@ -10,6 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
+from functions.calorimeter.angle import theta_of_centres
 from functions.calorimeter.geometry import AXIS_DEPTH_MM, Geometry
 from functions.calorimeter.showers import Counts, Floats, Showers
 
@@ -103,15 +104,9 @@ class Observables:
     @cached_property
     def measured_theta(self) -> Floats:
         """The polar angle, rad, that the layers' centres of energy show; NaN where there are fewer than two."""
-        middles = middles_mm(self.geometry)
+        middles = np.array(self.geometry.middles_mm)
         axis = np.tan(np.pi / 2 - self.theta)[:, None] * (middles - AXIS_DEPTH_MM)
-        rows = np.where(np.isfinite(self.layer_y), self.layer_y * self.geometry.cell_mm + axis, 0.0)
-        mean_depth = (self.parts * middles).sum(axis=1, keepdims=True)
-        mean_row = (self.parts * rows).sum(axis=1, keepdims=True)
-        spread = (self.parts * (middles - mean_depth) ** 2).sum(axis=1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            slope = (self.parts * (middles - mean_depth) * (rows - mean_row)).sum(axis=1) / spread
-        return np.where((self.layers > 0).sum(axis=1) > 1, np.pi / 2 - np.arctan(slope), np.nan)
+        return theta_of_centres(self.layers, self.layer_y * self.geometry.cell_mm + axis, self.geometry)
 
     def features(self) -> Floats:
         """One row a shower: `FEATURES`, then energy, hits and centres of each layer; what a classifier sees.
@@ -134,12 +129,6 @@ class Observables:
         return np.concatenate(rows, axis=1)
 
 
-def middles_mm(geometry: Geometry) -> Floats:
-    """The depth of the middle of each sensor."""
-    fronts = np.array(geometry.fronts_mm)
-    return np.asarray(fronts + [layer.absorber_mm + layer.sensor_mm / 2 for layer in geometry.layers])
-
-
 def observe(showers: Showers, geometry: Geometry, threshold_mev: float = THRESHOLD_MEV) -> Observables:
     """The observables of `showers`; in the time of a pass over their hits, without a dense array."""
     cells, _, depth = geometry.shape
@@ -150,7 +139,7 @@ def observe(showers: Showers, geometry: Geometry, threshold_mev: float = THRESHO
     edep = showers.edep_mev[kept].astype(np.float64)
     column, row, layer = cell // depth // cells, cell // depth % cells, cell % depth
     slope = np.tan(math.pi / 2 - showers.theta)
-    axis = slope[:, None] * (middles_mm(geometry) - AXIS_DEPTH_MM) / geometry.cell_mm
+    axis = slope[:, None] * (np.array(geometry.middles_mm) - AXIS_DEPTH_MM) / geometry.cell_mm
     x = column - (cells - 1) / 2
     y = row - (cells - 1) / 2 - axis[shower, layer]
     place = shower * depth + layer

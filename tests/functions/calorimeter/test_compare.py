@@ -98,7 +98,7 @@ def dead_layer(images: np.ndarray) -> np.ndarray:
         (lambda showers: moved(showers, dead_layer), {"longitudinal_profile", "separation_layers"}),
         (lambda showers: moved(showers, lambda images: images[:, :, ::-1]), {"angle_bias_deg", "angle_resolution"}),
         (lambda showers: moved(showers, lambda images: np.where(images > 0.5, images, 0)), {"separation_cells"}),
-        (lambda showers: moved(showers, lambda images: 0 * images), set(BANDS) - {"layer_correlation"}),
+        (lambda showers: moved(showers, lambda images: 0 * images), set(BANDS)),
     ],
     ids=["mean image", "cells", "squeezed", "labels", "gain", "dead layer", "mirrored", "threshold", "empty"],
 )
@@ -107,5 +107,4 @@ def test_what_is_wrong_fails_by_name(
 ) -> None:
     found = verdicts(truth, spoil(good))
     failed = {name for name, verdict in found.items() if verdict == "fail"}
-    assert names & failed, found
-    assert len(names & failed) >= min(2, len(names)), (failed, names)
+    assert names <= failed, found

@@ -58,7 +58,7 @@ def test_a_shower_deepens_with_the_logarithm_of_its_energy() -> None:
 def test_an_inclined_shower_crosses_the_middle_at_the_depth_that_is_said() -> None:
     images = shoot(5, 60, 20).dense(SIW.shape).sum(axis=(0, 1))
     rows_mm = (images * np.arange(51)[:, None]).sum(axis=0) / images.sum(axis=0) * SIW.cell_mm
-    sensors_mm = np.array(SIW.fronts_mm) + [layer.absorber_mm + layer.sensor_mm / 2 for layer in SIW.layers]
+    sensors_mm = np.array(SIW.middles_mm)
     slope, offset = np.polyfit(sensors_mm[2:14], rows_mm[2:14], 1)
     assert slope * 60 + offset == pytest.approx(25 * SIW.cell_mm, abs=4)
     assert math.degrees(math.atan(slope)) == pytest.approx(30, abs=5)
