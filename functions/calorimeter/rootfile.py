@@ -16,6 +16,7 @@ from unittest import mock
 
 import numpy as np
 
+from functions.calorimeter.checks import check_primaries
 from functions.calorimeter.geometry import Geometry, geometry_from_json
 from functions.calorimeter.showers import Showers
 from layers.runtime import InputError
@@ -102,12 +103,7 @@ class ShowersFile:
             yield part
 
     def _check(self, part: Showers, start: int, cells: int) -> None:
-        wrong = ~(np.isfinite(part.energy_gev) & (part.energy_gev > 0) & np.isfinite(part.theta))
-        if wrong.any():
-            number = start + int(np.argmax(wrong))
-            raise InputError(
-                f"{self._name}: shower {number} has no positive energy and finite angle; simulate it again"
-            )
+        check_primaries(part.energy_gev, part.theta, start, self._name)
         bad = ~(np.isfinite(part.edep_mev) & (part.edep_mev >= 0))
         if bad.any():
             number = start + int(np.searchsorted(part.offsets, np.argmax(bad), side="right")) - 1
