@@ -20,10 +20,13 @@ MAY_IMPORT = {
 EXCEPTIONS = {("layers.runtime", "events.notifications")}
 """The module that parses MinIO's event does so once, for the cluster and for the runtime."""
 
-HEAVY = ("torch", "uproot", "gwpy", "matplotlib", "boto3", "pydantic", "onnx", "scipy", "sklearn", "pandas")
+HEAVY = (
+    *("torch", "uproot", "gwpy", "matplotlib", "boto3", "pydantic", "onnx", "scipy", "sklearn", "pandas"),
+    *("awkward", "optuna", "tensorboard"),
+)
 """What serving a request must not pay for; imported inside the function that needs it."""
 
-TRAINING = re.compile(r"functions/\w+/(train|network)\w*\.py|layers/learning/.*")
+TRAINING = re.compile(r"functions/\w+/((train|network)\w*|learners/\w+)\.py|layers/learning/.*")
 """Modules that no request is served by: they train, and may begin with torch."""
 
 FORBIDDEN = (

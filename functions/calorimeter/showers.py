@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,13 @@ class Showers:
             self.cell[first:last],
             self.edep_mev[first:last],
         )
+
+    def rows(self, chosen: NDArray[np.integer[Any]]) -> "Showers":
+        """The chosen showers in the order of their numbers `chosen`, of which some may be there several times."""
+        hits = self.hits[chosen]
+        offsets = np.concatenate([[0], np.cumsum(hits)]).astype(np.int64)
+        places = np.arange(offsets[-1]) + np.repeat(self.offsets[chosen] - offsets[:-1], hits)
+        return Showers(self.energy_gev[chosen], self.theta[chosen], offsets, self.cell[places], self.edep_mev[places])
 
     def dense(self, shape: tuple[int, int, int]) -> Energies:
         """The cells as an array of shape (n, x, y, layer), MeV."""
