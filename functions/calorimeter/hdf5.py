@@ -18,7 +18,7 @@ import numpy as np
 from functions.calorimeter.angle import measured_theta
 from functions.calorimeter.checks import check_primaries
 from functions.calorimeter.geometry import Geometry, geometry_from_json
-from functions.calorimeter.showers import Energies, Showers, from_dense
+from functions.calorimeter.showers import Energies, Showers, from_dense, join
 from layers.runtime import InputError
 
 FORMAT = "dioscar-calorimeter-showers-1"
@@ -173,7 +173,9 @@ class Writer:
     ) -> None:
         """`about` is what `simulation` says; cells below the threshold become 0, showers with less are left out."""
         self.geometry, self.threshold_mev, self.visible_min_mev = geometry, threshold_mev, visible_min_mev
-        self.count = self.left_out = 0
+        self.count = self.left_out = 0  # of what has been written; all of it when the writer is closed
+        self._waiting: list[Showers] = []
+        self._waits = 0
         self._rows = rows = min(chunk, rows_held(geometry))
         self._file = file = h5py.File(path, "w", track_order=True)
         shape = geometry.shape
@@ -197,17 +199,26 @@ class Writer:
     def __enter__(self) -> "Writer":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failed: object, *_: object) -> None:
+        if failed is None and self._waits:
+            self._write(join(self._waiting))
         self._file.attrs["showers"] = self.count
         self._file.attrs["left_out"] = self.left_out
         self._file.close()
 
     def add(self, part: Showers) -> None:
-        """Append the showers of a part that are not cut."""
-        for start in range(0, len(part), self._rows):
-            self._add(part.part(start, start + self._rows))
+        """Append the showers of a part that are not cut; they are written as many at a time as a chunk has."""
+        start = 0
+        while start < len(part):
+            taken = part.part(start, start + self._rows - self._waits)
+            self._waiting.append(taken)
+            self._waits += len(taken)
+            start += len(taken)
+            if self._waits == self._rows:
+                self._write(join(self._waiting))
+                self._waiting, self._waits = [], 0
 
-    def _add(self, part: Showers) -> None:
+    def _write(self, part: Showers) -> None:
         images = part.dense(self.geometry.shape)
         images[images < self.threshold_mev] = 0
         visible = images.sum(axis=(1, 2, 3), dtype=np.float64)

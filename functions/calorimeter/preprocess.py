@@ -42,5 +42,5 @@ def run(source: Path, destination: Path, settings: Settings) -> None:
     ):
         for part in showers.read(settings.chunk):
             writer.add(part)
-        if not writer.count:
-            raise InputError(f"{source.name}: holds no shower that is left; lower VISIBLE_MIN_MEV, or simulate some")
+    if not writer.count:
+        raise InputError(f"{source.name}: holds no shower that is left; lower VISIBLE_MIN_MEV, or simulate some")
