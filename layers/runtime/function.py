@@ -99,24 +99,28 @@ def load_app(name: str) -> App:
 
 
 class Sources:
-    """A twin's source files as they were when this was made."""
+    """A twin's source files, those of its sub-packages too, as they were when this was made."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._changed = _time_of(folder)
-        self._files = {str(path): _state_of(path) for path in folder.glob("*.py")}
+        self._files = {str(path): _state_of(path) for path in folder.rglob("*.py")}
+        self._folders = self._times()
 
     def changed(self) -> bool:
         """Whether a file has come, gone or been written since; costs a microsecond for each of them."""
         try:
-            now = _time_of(self._folder)
-            if now != self._changed:
-                if {str(path) for path in self._folder.glob("*.py")} != self._files.keys():
+            if any(_time_of(path) != time for path, time in self._folders.items()):
+                if {str(path) for path in self._folder.rglob("*.py")} != self._files.keys():
                     return True
-                self._changed = now
+                self._folders = self._times()
             return any(_state_of(path) != state for path, state in self._files.items())
         except OSError:
             return True
+
+    def _times(self) -> dict[Path, int]:
+        """When an entry of a folder with sources last came or went."""
+        folders = {self._folder, *(Path(path).parent for path in self._files)}
+        return {path: _time_of(path) for path in folders}
 
 
 def _module(name: str) -> ModuleType:
@@ -202,6 +206,7 @@ def _version(folder: Path) -> str:
     except importlib.metadata.PackageNotFoundError:
         release = "0"
     digest = hashlib.sha256()
-    for source in sorted(folder.glob("*.py")):
-        digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
+    for source in sorted(folder.rglob("*.py")):
+        name = source.relative_to(folder).as_posix()
+        digest.update(name.encode() + b"\0" + source.read_bytes() + b"\0")
     return f"{release}+{digest.hexdigest()[:12]}"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from layers.runtime import InputError
-from layers.runtime.function import Function, ModelError, NoSettings, load, resolve_models
+from layers.runtime.function import Function, ModelError, NoSettings, Sources, load, resolve_models
 from layers.runtime.testing import call
 
 
@@ -55,6 +55,33 @@ def test_changed_source_is_another_version(twin: Path):
     write(twin, "helper", "LIMIT = 1\n")
     load.cache_clear()
     assert load("sketch.changing").version != before
+
+
+def test_changed_source_of_a_sub_package_is_another_version(twin: Path):
+    write(twin, "nested", "def run(source, destination, settings): ...\n")
+    (twin / "parts").mkdir()
+    write(twin / "parts", "one", "LIMIT = 1\n")
+    before = load("sketch.nested").version
+    write(twin / "parts", "one", "LIMIT = 2\n")
+    load.cache_clear()
+    assert load("sketch.nested").version != before
+
+
+def test_sources_tell_of_every_change_in_any_folder(twin: Path):
+    write(twin, "top", "")
+    (twin / "parts").mkdir()
+    write(twin / "parts", "one", "")
+    sources = Sources(twin)
+    (twin / "parts" / "note.txt").write_text("no source")
+    assert not sources.changed()
+    write(twin / "parts", "one", "LIMIT = 1\n")
+    assert sources.changed()
+    sources = Sources(twin)
+    write(twin / "parts", "two", "")
+    assert sources.changed()
+    sources = Sources(twin)
+    (twin / "parts" / "two.py").unlink()
+    assert sources.changed()
 
 
 def test_a_library_that_is_missing_is_not_a_missing_function(twin: Path, tmp_path: Path):
