@@ -55,19 +55,23 @@ def read_request(cls: type[T], source: Path) -> T:
         raise InputError(f"{name}: is no JSON ({error}); send a JSON object") from None
     if not isinstance(document, dict):
         raise InputError(f"{name}: holds a JSON {type(document).__name__}; send a JSON object")
+    own = {key: value for key, value in document.items() if key != "inputs" or "inputs" in _hints(cls)}
+    return read_object(cls, own, name, "this request")
+
+
+def read_object(cls: type[T], document: Mapping[str, Any], where: str, what: str) -> T:
+    """Build the dataclass `cls` from a JSON object at `where`, which is `what`; raises InputError as `read_request`."""
     hints = _hints(cls)
     values = {}
     for key, value in document.items():
-        if key == "inputs" and "inputs" not in hints:
-            continue
         if key not in hints:
             close = difflib.get_close_matches(key, hints, n=1)
             mend = f'write "{close[0]}"' if close else "known keys are " + ", ".join(sorted(hints))
-            raise InputError(f'{name}: "{key}" is no key of this request; {mend}')
+            raise InputError(f'{where}: "{key}" is no key of {what}; {mend}')
         try:
             values[key] = _from_json(value, hints[key])
         except (TypeError, ValueError):
-            raise InputError(f"{name}: {key}: {json.dumps(value)} is no {_describe(hints[key])}") from None
+            raise InputError(f"{where}: {key}: {json.dumps(value)} is no {_describe(hints[key])}") from None
     missing = [
         field.name
         for field in dataclasses.fields(_dataclass(cls))
@@ -76,8 +80,8 @@ def read_request(cls: type[T], source: Path) -> T:
         and field.default_factory is dataclasses.MISSING
     ]
     if missing:
-        raise InputError(f'{name}: the key "{missing[0]}" is missing; add it ({_describe(hints[missing[0]])})')
-    return _build(cls, values, name)
+        raise InputError(f'{where}: the key "{missing[0]}" is missing; add it ({_describe(hints[missing[0]])})')
+    return _build(cls, values, where)
 
 
 def as_json(instance: object) -> dict[str, Any]:

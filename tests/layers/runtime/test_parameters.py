@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 
 from layers.runtime import InputError, read_request
-from layers.runtime.parameters import as_json, read_settings
+from layers.runtime.parameters import as_json, read_object, read_settings
 
 
 @dataclass(frozen=True)
@@ -107,3 +107,11 @@ def test_a_binary_request_is_one_sentence(tmp_path: Path):
     path.write_bytes(b"\xff\xfe{}")
     with pytest.raises(InputError, match=r"r\.json: is no JSON"):
         read_request(Request, path)
+
+
+def test_an_object_within_a_request_is_told_by_its_place():
+    assert read_object(Request, {"events": 3}, "r.json: parameters", "a band").events == 3
+    with pytest.raises(InputError, match=r'^r\.json: parameters: "sede" is no key of a band; write "seed"$'):
+        read_object(Request, {"events": 3, "sede": 1}, "r.json: parameters", "a band")
+    with pytest.raises(InputError, match=r'^r\.json: parameters: "inputs" is no key of a band'):
+        read_object(Request, {"events": 3, "inputs": []}, "r.json: parameters", "a band")
