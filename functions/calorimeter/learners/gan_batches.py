@@ -1,6 +1,6 @@
 """What a GAN learns from in each step: a range of energies, and batches that the number of the step alone decides."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -37,14 +37,7 @@ def in_range(data: TrainingData, energy_gev: tuple[float, ...], least: int) -> T
 
     Raises InputError where fewer than `least` are left.
     """
-    if energy_gev:
-        low, high = energy_gev
-        energies = data.showers.energy_gev
-        whole = data.training_range["energy_gev"]
-        data = replace(
-            data.rows(np.flatnonzero((energies >= low) & (energies <= high))),
-            energy_gev=(max(low, whole[0]), min(high, whole[1])),
-        )
+    data = data.within(energy_gev)
     if len(data) < least:
         where = f" from {energy_gev[0]:g} to {energy_gev[1]:g} GeV" if energy_gev else ""
         raise InputError(

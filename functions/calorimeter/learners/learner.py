@@ -1,7 +1,7 @@
 """What a training gives to a learner, and what a learner offers to whoever trains it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -61,6 +61,15 @@ class TrainingData:
             (whole["energy_gev"][0], whole["energy_gev"][1]),
             (whole["theta_deg"][0], whole["theta_deg"][1]),
         )
+
+    def within(self, energy_gev: tuple[float, ...]) -> "TrainingData":
+        """The showers with energies from the lowest to the highest of `energy_gev`; all where it is empty."""
+        if not energy_gev:
+            return self
+        low, high = energy_gev[0], energy_gev[-1]
+        energies, whole = self.showers.energy_gev, self.training_range["energy_gev"]
+        part = self.rows(np.flatnonzero((energies >= low) & (energies <= high)))
+        return replace(part, energy_gev=(max(low, whole[0]), min(high, whole[1])))
 
 
 class Learner(Protocol):
