@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from functions.calorimeter import preprocess
+from functions.calorimeter import hdf5
 from functions.calorimeter import simulate as calorimeter
 from functions.pulsar import synthesise, train
 from layers.runtime import read_request
@@ -70,4 +70,4 @@ def test_the_examples_are_valid(tmp_path: Path) -> None:
 
 def test_every_dataset_of_prepared_showers_is_told() -> None:
     rows = re.findall(r"^\| `(\w+)` \| \(.*?\| (\w+) \|", section("calorimeter.md", "The HDF5 file"), re.MULTILINE)
-    assert dict(rows) == {name: unit for name, (unit, _) in preprocess.DESCRIPTIONS.items()}
+    assert dict(rows) == {name: unit for name, (unit, _) in hdf5.DESCRIPTIONS.items()}
