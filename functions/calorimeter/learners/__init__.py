@@ -4,9 +4,11 @@ Every family is a module with `Parameters`, `make` and `build`, as `learner.Fami
 """
 
 import importlib
-from typing import TYPE_CHECKING, cast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 from layers.runtime import InputError
+from layers.runtime.parameters import read_object
 
 if TYPE_CHECKING:
     from functions.calorimeter.learners.learner import Family
@@ -25,3 +27,8 @@ def family(name: str, where: str = "family") -> "Family":
     if name not in FAMILIES:
         raise InputError(f'{where}: there is no family "{name}"; write one of {", ".join(FAMILIES)}')
     return cast("Family", importlib.import_module(FAMILIES[name]))
+
+
+def parameters_of(name: str, document: Mapping[str, Any], where: str) -> Any:
+    """A family's `Parameters` from what a request says of them. Raises InputError, naming field and mend."""
+    return read_object(family(name, where).Parameters, document, where, f"the family {name}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from functions.calorimeter.generator import FORMAT
 from functions.calorimeter.geometry import Geometry
 from functions.calorimeter.showers import Counts, Showers
 from layers.learning.distributed import ALONE, Ranks
@@ -15,10 +16,8 @@ from layers.learning.distributed import ALONE, Ranks
 if TYPE_CHECKING:
     import torch
 
-FORMAT = "dioscar-calorimeter-generator-1"
-"""Format of the ONNX models that learners export."""
-MODEL = "calorimeter-generator"
-"""Name of the model that serves."""
+__all__ = ["FORMAT", "Family", "Learner", "TrainingData", "batch_rows"]
+
 ROWS_STREAM = 11
 """Of the random numbers that choose the showers of a batch."""
 
