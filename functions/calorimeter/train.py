@@ -12,6 +12,7 @@ or not, on the same kind of machine. Several processes (docs/training.md) share 
 
 import importlib.util
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -59,6 +60,8 @@ class Request:
     """Steps between scores; 0: a twentieth of the schedule."""
     patience: int = 5
     """Scores that may be no better than the best one before the training stops; 0: it goes to its end."""
+    study: str = ""
+    """SHA-256 of the study that has found the parameters (`tune` writes it); the version's manifest says it."""
 
     def __post_init__(self) -> None:
         if self.family not in learners.FAMILIES:
@@ -72,6 +75,8 @@ class Request:
         for name in ("evaluate_every", "patience"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: {getattr(self, name)} is negative; 0 is the least")
+        if self.study and not re.fullmatch("[0-9a-f]{64}", self.study):
+            raise ValueError(f'study: "{self.study}" is no SHA-256 of a study; leave it to calorimeter-tune')
 
 
 @dataclass(frozen=True)
