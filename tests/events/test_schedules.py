@@ -11,6 +11,7 @@ from events.cron import Cron
 from events.schedule_file import read_file
 from events.schedules import Gather, ModelAge, ScheduleError, read, read_one
 from fdl import document
+from functions.calorimeter import train as calorimeter_train
 from functions.pulsar import synthesise, train
 from layers.runtime import read_request
 
@@ -67,7 +68,11 @@ def test_the_shipped_file_is_read_and_starts_nothing():
 
 def test_the_shipped_file_names_services_of_the_shipped_twins_and_what_they_read(tmp_path):
     known = {service.name for path in ROOT.glob("fdl/*.yaml") for service in document.read_file(path).services}
-    requests = {"pulsar-train": train.Request, "pulsar-synthesise": synthesise.Request}
+    requests = {
+        "calorimeter-train": calorimeter_train.Request,
+        "pulsar-train": train.Request,
+        "pulsar-synthesise": synthesise.Request,
+    }
     for schedule in read_file(SHIPPED)[1]:
         assert schedule.service in known
         (tmp_path / "request.json").write_bytes(schedule.body)
