@@ -60,6 +60,8 @@ class Request:
     """Steps between scores; 0: a twentieth of the schedule."""
     patience: int = 5
     """Scores that may be no better than the best one before the training stops; 0: it goes to its end."""
+    resample: bool = False
+    """Learn from a bootstrap resample of the showers, drawn from the seed, as members of an ensemble do."""
     study: str = ""
     """SHA-256 of the study that has found the parameters (`tune` writes it); the version's manifest says it."""
 
@@ -117,7 +119,9 @@ def run(source: Path, destination: Path, settings: Settings, job: Job) -> None:
     watched = collection.part(data.WATCHING)
     with joined(settings.device) as ranks:
         torch.manual_seed(request.seed)
-        learner = learners.family(request.family).make(collection.part(data.TRAINING), parameters, request.seed, ranks)
+        whole = collection.part(data.TRAINING)
+        lessons = data.resampled(whole, request.seed) if request.resample else whole
+        learner = learners.family(request.family).make(lessons, parameters, request.seed, ranks)
         scorer = Scorer(watched, seed=request.seed, threads=settings.threads) if ranks.is_first else None
         training = Training(
             source.name,
@@ -127,7 +131,7 @@ def run(source: Path, destination: Path, settings: Settings, job: Job) -> None:
             job,
             ranks,
             told,
-            f"calorimeter.train {load('calorimeter.train').version}",
+            f"calorimeter.train {release()}",
         )
         if not training.resume() and start is not None:
             learner.start_from(start)
@@ -136,6 +140,11 @@ def run(source: Path, destination: Path, settings: Settings, job: Job) -> None:
     if scorer is None:
         return
     finish(source, destination, settings, training, scorer, collection, watched, told, start)
+
+
+def release() -> str:
+    """The release of this code, without its hash, which the manifest has: the same weights are the same bytes."""
+    return load("calorimeter.train").version.partition("+")[0]
 
 
 def start_of(name: str, request: Request, job: Job) -> Path | None:

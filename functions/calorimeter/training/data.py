@@ -22,6 +22,8 @@ LEAST_WATCHED = 8
 EDGE = 0.02
 """Part of a range by which showers may miss the edges of what was asked for, as random numbers do."""
 TRAINING, WATCHING, HELD = 0, 1, 2
+RESAMPLE_STREAM = 12
+"""Of the random numbers that choose a bootstrap resample."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,12 @@ def read(name: str, inputs: Sequence[Input], held: float, watched: float) -> Col
                 " more files or raise it"
             )
     return found
+
+
+def resampled(whole: TrainingData, seed: int) -> TrainingData:
+    """As many of the showers, drawn with replacement: what a member of an ensemble learns from."""
+    rng = np.random.default_rng((seed, RESAMPLE_STREAM))
+    return whole.rows(np.sort(rng.integers(0, len(whole), len(whole))))
 
 
 def _read(item: Input, held: float, watched: float) -> File:
