@@ -1,0 +1,77 @@
+"""Attempts at a training of the family `tiny`, each in a process of its own; torch is imported once, and they are
+forked. As a module it is one attempt, for torchrun to start.
+"""
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from layers.runtime import Input
+from tests.functions.calorimeter.trainings import register, train
+
+PRELOADED = [
+    "torch.distributed.tensor",
+    "functions.calorimeter.train",
+    "layers.learning.checkpoints",
+    "tests.functions.calorimeter.tiny_learner",
+    "tests.functions.calorimeter.trainings",
+]
+RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+def start(folder: Path, environ: Mapping[str, str]) -> BaseProcess:
+    """Train what `folder/task.json` says, with these variables; what is printed goes to `folder/log`."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    process = context.Process(target=_forked, args=(folder, dict(environ)))
+    process.start()
+    return process
+
+
+def ended(process: BaseProcess) -> int:
+    """Its exit status; minus the signal that ended it."""
+    process.join(120)
+    assert process.exitcode is not None, "it runs still"
+    code = process.exitcode
+    process.close()
+    return code
+
+
+def task(folder: Path, showers: Input, request: Mapping[str, object]) -> Path:
+    """A folder with a training to attempt."""
+    folder.mkdir()
+    document = {"bucket": showers.bucket, "key": showers.key, "sha256": showers.sha256, "path": str(showers.path)}
+    (folder / "task.json").write_text(json.dumps({"showers": document, "request": request}))
+    return folder
+
+
+def attempt(folder: Path) -> int:
+    """Train in this process, which may be one of several; returns the exit status."""
+    register()
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    document = json.loads((folder / "task.json").read_text())
+    one = document["showers"]
+    showers = Input(one["bucket"], one["key"], one["sha256"], Path(one["path"]))
+    ranks = {name: os.environ[name] for name in RANKS if name in os.environ}
+    outcome = train(folder, [showers], document["request"], ranks, checkpoint=folder / "checkpoints", stopping=stopping)
+    sys.stdout.flush()
+    return int(outcome.code)
+
+
+def _forked(folder: Path, environ: dict[str, str]) -> None:
+    os.environ.update(environ)
+    log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os._exit(attempt(folder))
+
+
+if __name__ == "__main__":
+    sys.exit(attempt(Path(sys.argv[1])))
