@@ -1,8 +1,9 @@
 """A GAN of two-dimensional convolutions that a CPU can train, with the losses of the 3DGAN and their weights.
 
 What differs from the publication is what makes it train: the losses of sum and angle compare quantiles of a batch and
-not shower by shower, which would take the resolution away; one of the occupancy joins them; a penalty on the
-discriminator's gradient at real showers (Mescheder et al., arXiv:1801.04406); Adam, and averaged weights that serve.
+not shower by shower, which would take the resolution away; one of the occupancy and one of the moments of what
+physicists look at join them; a penalty on the discriminator's gradient at real showers (Mescheder et al.,
+arXiv:1801.04406); Adam, and averaged weights that serve.
 """
 
 import copy
@@ -19,7 +20,6 @@ from torch import Tensor, nn
 from functions.calorimeter.learners import gan_models
 from functions.calorimeter.learners.conv2d_networks import (
     HIT_MEV,
-    NOISE_MAPS,
     Axis,
     Discriminator,
     Form,
@@ -52,8 +52,10 @@ FAMILY = "conv2d"
 ENERGY_GEV = 100.0
 OCCUPANCY = 0.1
 """Weight of the percentage error of the hits' quantiles."""
-BEGINNING = 500
-"""Showers whose mean a network begins with."""
+MOMENTS = 3.0
+"""Weight of the squared differences of the features' means and spreads in a batch."""
+BEGINNING = 1000
+"""Showers whose cells and layers a network begins with."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,8 @@ class Parameters:
 
     epochs: int = 30
     batch: int = 32
-    learning_rate: float = 5e-4
-    discriminator_rate: float = 5e-4
+    learning_rate: float = 1e-3
+    discriminator_rate: float = 1e-3
     channels: int = 40
     latent: int = 64
     window: int = 25
@@ -125,10 +127,14 @@ class Conv2d:
         seeded(seed, WEIGHTS_STREAM)
         self.axis = Axis(self.form).to(ranks.device)
         generator, discriminator = Generator(self.form), Discriminator(self.form)
-        first = self.data.showers.part(0, BEGINNING)
-        windows = windows_of(first, self.form)
-        generator.begin_with(windows)
-        discriminator.scale_by(torch.from_numpy(windows), torch.from_numpy(first.energy_gev.astype(np.float32)))
+        first = self.data.rows(np.arange(min(len(self.data), BEGINNING)))
+        windows = windows_of(first.showers, self.form)
+        energy, theta, particle = (
+            torch.from_numpy(values.astype(np.float32))
+            for values in (first.showers.energy_gev, first.showers.theta, first.particle)
+        )
+        generator.begin_with(windows, Axis(self.form).conditions(energy, theta, particle), energy)
+        discriminator.scale_by(torch.from_numpy(windows), energy)
         self.generator, self.discriminator = generator.to(ranks.device), discriminator.to(ranks.device)
         self.average = copy.deepcopy(self.generator).requires_grad_(False)
         self._generator, self._discriminator = ranks.wrap(self.generator), ranks.wrap(self.discriminator)
@@ -158,7 +164,7 @@ class Conv2d:
 
     def _noise(self, count: int) -> tuple[Tensor, Tensor]:
         latent = torch.randn(count, self.form.latent)
-        maps = torch.randn(count, NOISE_MAPS, self.form.window, self.form.window)
+        maps = torch.randn(count, self.form.layers, self.form.window, self.form.window)
         return latent.to(self.ranks.device), maps.to(self.ranks.device)
 
     def _teach(self, batch: Batch, real: Tensor, *, penalised: bool) -> dict[str, float]:
@@ -198,11 +204,18 @@ class Conv2d:
             "visible": (WEIGHTS.visible, percentage_error(*quantiles[0])),
             "angle": (WEIGHTS.angle, absolute_error(*quantiles[1])),
             "occupancy": (OCCUPANCY, percentage_error(*quantiles[2])),
+            "moments": (MOMENTS, self._moments(made, real.detach(), batch)),
         }
         loss = sum((weight * value for weight, value in losses.values()), start=torch.zeros((), device=made.device))
         self._descend("generator", loss)
         told = {f"generator_{name}": float(value.detach()) for name, (_, value) in losses.items()}
         return {"generator": float(loss.detach()), **told}
+
+    def _moments(self, made: Tensor, real: Tensor, batch: Batch) -> Tensor:
+        """How far the discriminator's features are apart, in means and spreads over the batch."""
+        one, two = (self.discriminator.features(windows, batch.energy_gev) for windows in (made, real))
+        means, spreads = one.mean(dim=0) - two.mean(dim=0), one.std(dim=0) - two.std(dim=0)
+        return torch.mean(means**2) + torch.mean(spreads**2)
 
     def _observed(self, windows: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """S/E, the error of the measured angle in rad, and hits over energy; of each shower."""
@@ -261,7 +274,7 @@ class Conv2d:
             onnx.Tensor("normal_latent", (None, self.form.latent), "", "standard normal random numbers of a shower"),
             onnx.Tensor(
                 "normal_cells",
-                (None, NOISE_MAPS, self.form.window, self.form.window),
+                (None, self.form.layers, self.form.window, self.form.window),
                 "",
                 "standard normal random numbers of the places about its axis",
             ),

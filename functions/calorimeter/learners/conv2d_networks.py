@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from functions.calorimeter.geometry import AXIS_DEPTH_MM, Geometry
-from functions.calorimeter.showers import Energies, Showers
+from functions.calorimeter.showers import Energies, Floats, Showers
 
 CELLS_MEV = 0.2
 """Cells are seen as log(1 + e / 0.2 MeV): linear in the noise of hits, logarithmic in a shower's core."""
@@ -26,8 +26,14 @@ HIT_MEV = 0.3
 SAMPLING_FRACTION = 0.02
 """Of the energy in silicon that a network begins with."""
 SLOPE = 0.2
-NOISE_MAPS = 6
-"""Normal random numbers of each place of the window, beside those of the whole shower: where single cells are hit."""
+SPECTRUM_MEV = (0.3, 1.0, 3.0, 10.0, 30.0)
+"""Energies above which cells are counted."""
+LEAST_SPREAD = 1e-3
+"""Of a feature, which is divided by it."""
+LEAST_PART = 1e-4
+"""Of a layer, of which there is a logarithm."""
+SPREAD = (0.1, 3.0)
+"""Of a cell's logarithm of energy, from the least to the most."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,11 @@ class Form:
     def conditions(self) -> int:
         """Numbers that a shower is asked for by."""
         return 3 + self.particles + self.layers
+
+    @property
+    def features(self) -> int:
+        """Numbers that a discriminator is told of a shower beside its image."""
+        return 5 * self.layers + 2 * self.window + len(SPECTRUM_MEV)
 
     @property
     def margin(self) -> int:
@@ -136,8 +147,9 @@ class Generator(nn.Module):  # type: ignore[misc]
     """Conditions and noise to windows: the energy of each layer, and how it is shared among its cells.
 
     Sums over layers and cells are those of a small network of their own, so the image decides on shapes alone. The
-    shares of a layer are a softmax about the mean shower, `prior`; cells below the threshold are empty, and the way
-    back passes through that as though they were not.
+    shares of a layer are a softmax of the image, about a mean of each cell (`middle`) and with a noise of its own
+    (`spread`): what is far from the axis is hit now and then. Cells below the threshold are empty, and the way back
+    passes through that as though they were not.
     """
 
     def __init__(self, form: Form) -> None:
@@ -145,11 +157,8 @@ class Generator(nn.Module):  # type: ignore[misc]
         self.form, width = form, form.channels
         self.sizes = [-(-form.window // 4), -(-form.window // 2), form.window]
         self.first = nn.Linear(form.conditions + form.latent, width * self.sizes[0] ** 2)
-        inputs = [width, width, width + NOISE_MAPS, width]
         outputs = [width, width, width, form.layers]
-        self.convolutions = nn.ModuleList(
-            nn.Conv2d(one, two, 3, padding=1) for one, two in zip(inputs, outputs, strict=True)
-        )
+        self.convolutions = nn.ModuleList(nn.Conv2d(width, count, 3, padding=1) for count in outputs)
         self.energies = nn.Sequential(
             nn.Linear(form.conditions + form.latent, 96),
             nn.LeakyReLU(SLOPE),
@@ -157,39 +166,75 @@ class Generator(nn.Module):  # type: ignore[misc]
             nn.LeakyReLU(SLOPE),
             nn.Linear(96, form.layers + 1),
         )
-        self.prior = nn.Parameter(torch.zeros(form.layers, form.window, form.window))
+        self.direct = nn.Linear(form.conditions + form.latent, form.layers + 1)
+        self.middle = nn.Parameter(torch.zeros(form.layers, form.window, form.window))
+        self.spread = nn.Parameter(torch.ones(form.layers, form.window, form.window))
         for convolution in self.convolutions:
             nn.init.kaiming_normal_(convolution.weight, SLOPE)
             nn.init.zeros_(convolution.bias)
         with torch.no_grad():
+            self.convolutions[-1].weight.mul_(0.1)
             self.energies[-1].weight.mul_(0.1)
             self.energies[-1].bias.zero_()
+            self.direct.weight.zero_()
+            self.direct.bias.zero_()
 
-    def begin_with(self, windows: Energies) -> None:
-        """Begin with the mean of these showers."""
-        mean = torch.from_numpy(windows.mean(axis=0, dtype=np.float64))
-        layers = mean.sum(dim=(1, 2))
+    def begin_with(self, windows: Energies, conditions: Tensor, energy_gev: Tensor) -> None:
+        """Begin with how often and how much each cell of these showers is hit, and with a linear model of the layers.
+
+        It has the logarithms of sums and of the layers' parts, with their covariance.
+        """
+        middle, spread = lognormal(windows, self.form.threshold_mev)
+        layers = torch.from_numpy(windows.sum(axis=(2, 3), dtype=np.float64))
+        total = layers.sum(dim=1, keepdim=True).clamp(min=1e-3)
+        scale = torch.log(total / (1e3 * SAMPLING_FRACTION * energy_gev[:, None]))
+        wanted = torch.cat([torch.log((layers / total).clamp(min=LEAST_PART)), scale], dim=1)
+        ones = torch.cat([conditions.double(), torch.ones(len(wanted), 1)], dim=1)
+        mean = torch.linalg.lstsq(ones, wanted, driver="gelsd").solution
+        _, sizes, ways = torch.linalg.svd(wanted - ones @ mean, full_matrices=False)
+        count = min(len(sizes), self.form.latent)
         with torch.no_grad():
-            self.prior.copy_(torch.log(mean + 1e-5 * mean.sum(dim=(1, 2), keepdim=True) / self.form.window**2 + 1e-12))
-            self.prior.sub_(self.prior.mean(dim=(1, 2), keepdim=True))
-            self.energies[-1].bias[:-1] = torch.log(layers / layers.sum() + 1e-6).float()
+            self.middle.copy_(torch.from_numpy(middle - middle.max(axis=(1, 2), keepdims=True)))
+            self.spread.copy_(torch.from_numpy(spread))
+            self.direct.bias.copy_(mean[-1])
+            self.direct.weight[:, : self.form.conditions] = mean[:-1].T.float()
+            start = self.form.conditions
+            self.direct.weight[:, start : start + count] = (
+                (ways[:count] * sizes[:count, None]).T / len(wanted) ** 0.5
+            ).float()
 
     def forward(self, conditions: Tensor, energy_gev: Tensor, latent: Tensor, maps: Tensor) -> Tensor:
         given = torch.cat([conditions, latent], dim=1)
         x = self.first(given).reshape(given.shape[0], self.form.channels, self.sizes[0], self.sizes[0])
-        for number, convolution in enumerate(self.convolutions[:-1]):
+        for number, convolution in enumerate(self.convolutions):
             x = functional.leaky_relu(x, SLOPE)
-            if number:
+            if number in (1, 2):
                 x = functional.interpolate(x, size=(self.sizes[number], self.sizes[number]), mode="nearest")
-            if number == 2:
-                x = torch.cat([x, maps], dim=1)
             x = convolution(x)
-        shares = self.convolutions[-1](functional.leaky_relu(x, SLOPE)) + self.prior
-        found = self.energies(given)
+        shares = x + self.middle + self.spread * maps
+        found = self.direct(given) + self.energies(given)
         total = 1e3 * SAMPLING_FRACTION * energy_gev * torch.exp(found[:, -1])
         layers = total[:, None] * torch.softmax(found[:, :-1], dim=1)
         parts = torch.softmax(shares.flatten(2), dim=2).reshape(shares.shape)
         return Cut.apply(layers[:, :, None, None] * parts, self.form.threshold_mev)
+
+
+def lognormal(windows: Energies, threshold_mev: float) -> tuple[Floats, Floats]:
+    """Mean and spread of the logarithm of each cell's energy in MeV, shape (layer, x, y); the threshold cuts a part.
+
+    Of a normal distribution cut at log threshold, what is left has the part p and the mean m of the cell's hits:
+    p = Phi(-a), m = log threshold + s (phi(a) / p - a), in units of the spread s.
+    """
+    hit = windows > 0
+    count = hit.sum(axis=0)
+    part = (count + 0.05) / (len(windows) + 0.1)
+    over = np.where(hit, np.log(np.where(hit, windows, 1) / threshold_mev), 0).sum(axis=0, dtype=np.float64)
+    excess = (over + 1.0) / (count + 1.0)
+    normal = torch.distributions.Normal(torch.tensor(0.0, dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64))
+    cut = -normal.icdf(torch.from_numpy(part))
+    gap = (torch.exp(normal.log_prob(cut)) / torch.from_numpy(part) - cut).numpy()
+    spread = np.clip(excess / gap, *SPREAD)
+    return np.log(threshold_mev) - cut.numpy() * spread, spread
 
 
 class Cut(torch.autograd.Function):  # type: ignore[misc]
@@ -207,8 +252,7 @@ class Cut(torch.autograd.Function):  # type: ignore[misc]
 class Discriminator(nn.Module):  # type: ignore[misc]
     """Windows and their conditions to a logit of being real and the primary energy in units of 100 GeV.
 
-    Beside the image it is told what physicists look at, scaled by the training showers: energy, hits and centres of
-    each layer.
+    Beside the image it is told what physicists look at, scaled by the training showers (`features`).
     """
 
     def __init__(self, form: Form) -> None:
@@ -221,31 +265,41 @@ class Discriminator(nn.Module):  # type: ignore[misc]
         for _ in self.convolutions:
             side = -(-side // 2)
         self.image = nn.Linear(64 * side**2, 96)
-        features = 4 * form.layers
-        self.register_buffer("mean", torch.zeros(features))
-        self.register_buffer("spread", torch.ones(features))
-        self.told = nn.Linear(features + form.conditions, 128)
+        self.register_buffer("mean", torch.zeros(form.features))
+        self.register_buffer("spread", torch.ones(form.features))
+        self.told = nn.Linear(form.features + form.conditions, 128)
         self.joined = nn.Linear(96 + 128, 128)
         self.outputs = nn.Linear(128, 2)
 
     def scale_by(self, windows: Tensor, energy_gev: Tensor) -> None:
         """Scale the features by those of these showers."""
+        self.mean.zero_()
+        self.spread.fill_(1)
         found = self.features(windows, energy_gev)
         self.mean.copy_(found.mean(dim=0))
-        self.spread.copy_(found.std(dim=0).clamp(min=1e-3))
+        self.spread.copy_(found.std(dim=0).clamp(min=LEAST_SPREAD))
 
     def features(self, windows: Tensor, energy_gev: Tensor) -> Tensor:
-        """Of each layer: logarithm of its part of the primary energy, of its hits, and its centre in x and in y."""
-        sums = windows.sum(dim=(2, 3))
+        """Of each layer the energy, its logarithm, the hits, and the centre in x and in y; strips; cells by energy.
+
+        Energies are parts of the primary's, numbers of cells logarithms.
+        """
+        per_row, per_column = windows.sum(dim=2), windows.sum(dim=3)
+        sums = per_row.sum(dim=2)
         hits = (windows / (windows + HIT_MEV)).sum(dim=(2, 3))
         places = torch.arange(self.form.window, dtype=windows.dtype, device=windows.device) - (self.form.window - 1) / 2
         filled = sums + 0.5
-        x = (windows.sum(dim=3) * places).sum(dim=2) / filled
-        y = (windows.sum(dim=2) * places).sum(dim=2) / filled
-        return torch.cat([torch.log(sums / energy_gev[:, None] + 0.01), torch.log1p(hits), x, y], dim=1)
+        x, y = ((side * places).sum(dim=2) / filled for side in (per_column, per_row))
+        strips = torch.cat([per_column.sum(dim=1), per_row.sum(dim=1)], dim=1)
+        squares = windows**2
+        cells = torch.stack([(squares / (squares + edge**2)).sum(dim=(1, 2, 3)) for edge in SPECTRUM_MEV], dim=1)
+        energy = energy_gev[:, None]
+        parts = sums / energy
+        found = [parts, torch.log(parts + 0.01), torch.log1p(hits), x, y, strips / energy, torch.log1p(cells)]
+        return (torch.cat(found, dim=1) - self.mean) / self.spread
 
     def forward(self, windows: Tensor, conditions: Tensor, energy_gev: Tensor) -> tuple[Tensor, Tensor]:
-        features = (self.features(windows, energy_gev) - self.mean) / self.spread
+        features = self.features(windows, energy_gev)
         x = torch.log1p(windows / CELLS_MEV)
         for convolution in self.convolutions:
             x = functional.leaky_relu(convolution(x), SLOPE)
