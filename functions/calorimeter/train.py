@@ -116,7 +116,8 @@ def run(source: Path, destination: Path, settings: Settings, job: Job) -> None:
     start = start_of(source.name, request, job)
     showers = [item for item in job.inputs if not item.key.endswith(".onnx")]
     collection = data.read(source.name, showers, request.held_out, request.watched)
-    watched = collection.part(data.WATCHING)
+    # a family that is trained on a part of the energies is scored on that part, which is all that it can make
+    watched = collection.part(data.WATCHING).within(getattr(parameters, "energy_gev", ()))
     with joined(settings.device) as ranks:
         torch.manual_seed(request.seed)
         whole = collection.part(data.TRAINING)
