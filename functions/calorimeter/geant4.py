@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from functions.calorimeter.geometry import Geometry
+from functions.calorimeter.particles import PARTICLES, refused
 from functions.calorimeter.showers import Floats, Showers
 from functions.calorimeter.tables import write_tables
 from layers.runtime import InputError
@@ -24,7 +25,6 @@ from layers.runtime import InputError
 PHYSICS = "G4EmStandardPhysics_option1"
 CUT_MM = 0.7
 """Production cut, Geant4's default."""
-PARTICLES = ("e-", "e+", "gamma")
 DATA_SETS = (
     "G4ENSDFSTATEDATA",
     "G4LEVELGAMMADATA",
@@ -59,10 +59,7 @@ class Primaries:
 
     def __post_init__(self) -> None:
         if self.particle not in PARTICLES:
-            raise InputError(
-                f'particle: "{self.particle}" is none of {", ".join(PARTICLES)}; hadrons need data sets of nuclear'
-                " physics that this twin does not make"
-            )
+            raise InputError(refused(self.particle, PARTICLES, "this twin simulates"))
 
 
 def simulate(geometry: Geometry, primaries: Primaries, *, chunk: int = 64) -> Iterator[Showers]:

@@ -6,8 +6,6 @@ a seed of its own that derives from the request's, so a simulation that was stop
 
 import dataclasses
 import importlib.util
-import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,18 +14,17 @@ from typing import Any, Literal
 import numpy as np
 
 from functions.calorimeter import geant4, gflash
+from functions.calorimeter.asked import Asked, primaries, told
 from functions.calorimeter.geometry import Geometry, load_geometry
 from functions.calorimeter.rootfile import write_showers
-from functions.calorimeter.showers import Floats, Showers
+from functions.calorimeter.showers import Showers
 from layers.runtime import Checkpointed, InputError, Job, read_request
 
-MOST_SHOWERS = 1_000_000
-ENERGY_GEV = (0.1, 1000.0)
-THETA_DEG = (30.0, 150.0)
+__all__ = ["Request", "Settings", "Simulation", "about", "primaries", "run"]
 
 
 @dataclass(frozen=True)
-class Request:
+class Request(Asked):
     """What to simulate."""
 
     geometry: str = "siw25"
@@ -35,30 +32,6 @@ class Request:
     detector: dict[str, Any] | None = None
     """A geometry of your own, instead of `geometry`."""
     engine: Literal["geant4", "gflash"] = "geant4"
-    particle: str = "e-"
-    energy_gev: tuple[float, ...] = (10.0, 100.0)
-    """Lowest and highest energy."""
-    spectrum: Literal["uniform", "log"] = "uniform"
-    """How energies are spread: evenly, or evenly in their logarithm."""
-    theta_deg: tuple[float, ...] = (60.0, 120.0)
-    """Lowest and highest polar angle; 90 is perpendicular."""
-    showers: int = 1000
-    seed: int = 1
-
-    def __post_init__(self) -> None:
-        if self.showers < 1:
-            raise ValueError(f"showers: {self.showers} is less than 1; write how many, from 1 to {MOST_SHOWERS}")
-        if self.showers > MOST_SHOWERS:
-            raise ValueError(f"showers: {self.showers} is more than {MOST_SHOWERS}; split it into several requests")
-        _check_range("energy_gev", self.energy_gev, ENERGY_GEV)
-        _check_range("theta_deg", self.theta_deg, THETA_DEG)
-        if self.seed < 0:
-            raise ValueError(f"seed: {self.seed} is negative")
-        if self.particle not in geant4.PARTICLES:
-            raise ValueError(
-                f'particle: "{self.particle}" is none of {", ".join(geant4.PARTICLES)}; hadrons need data sets of'
-                " nuclear physics that this twin does not make"
-            )
 
 
 @dataclass(frozen=True)
@@ -138,17 +111,6 @@ class Simulation:
         return self.folder / f"chunk-{number:06d}-of-{self.chunk}.npz"
 
 
-def primaries(request: Request) -> tuple[Floats, Floats, "np.ndarray[tuple[int], np.dtype[np.int64]]"]:
-    """Energies in GeV, polar angles in rad and seeds of a request's showers; the first n do not depend on how many."""
-    rng = np.random.default_rng((request.seed, 1))
-    drawn = rng.random((request.showers, 2))
-    low, high = request.energy_gev[0], request.energy_gev[-1]
-    energy = low * (high / low) ** drawn[:, 0] if request.spectrum == "log" else low + (high - low) * drawn[:, 0]
-    first, last = (math.radians(angle) for angle in (request.theta_deg[0], request.theta_deg[-1]))
-    seeds = np.random.default_rng((request.seed, 2)).integers(1, 2**31 - 1, request.showers)
-    return energy, first + (last - first) * drawn[:, 1], seeds
-
-
 def about(request: Request, geometry: Geometry) -> dict[str, Any]:
     """How the showers of a request were made."""
     known: dict[str, dict[str, Any]] = {
@@ -164,18 +126,4 @@ def about(request: Request, geometry: Geometry) -> dict[str, Any]:
         physics["version"] = geant4.version()
         if geant4.official_data():
             physics["tables"] = "the data sets that G4LEDATA names"
-    return {
-        "engine": request.engine,
-        **physics,
-        "geometry": geometry.as_json(),
-        "particle": request.particle,
-        "request": json.loads(json.dumps(dataclasses.asdict(request))),
-        "units": {"energy": "GeV", "theta": "rad", "hits_edep": "MeV"},
-        "cell": "(x cells + y) layers + layer",
-    }
-
-
-def _check_range(name: str, given: tuple[float, ...], allowed: tuple[float, float]) -> None:
-    low, high = allowed
-    if len(given) not in (1, 2) or not low <= given[0] <= given[-1] <= high:
-        raise ValueError(f"{name}: {list(given)} is no range within {low:g} to {high:g}; write [lowest, highest]")
+    return {"engine": request.engine, **physics, **told(request, geometry)}
