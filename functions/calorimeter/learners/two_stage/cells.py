@@ -1,0 +1,119 @@
+"""The second stage: which cells of a layer are hit, and what each of them sees.
+
+The odds of a cell are a sum of learned maps over its place about the axis, with weights that a network tells for each
+layer. As many cells as the layer has hits are drawn without replacement: those with the largest sums of log-odds and
+logistic noise (Pareto sampling: Rosen, J. Statist. Plann. Inference 62 (1997) 159), which keeps the odds. What a cell
+sees above the threshold is a mixture of log-normal distributions.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from functions.calorimeter.learners.affine import Affine
+
+CORE_CELLS, REACH_CELLS = 3.0, 60.0
+KNOTS = np.unique(
+    np.concatenate(
+        [
+            np.arange(-CORE_CELLS, CORE_CELLS + 0.1, 0.5),
+            np.geomspace(CORE_CELLS, REACH_CELLS, 11),
+            -np.geomspace(CORE_CELLS, REACH_CELLS, 11),
+        ]
+    )
+)
+"""Distances from the axis in its plane, in cells, between which the maps are linear."""
+MAPS = 20
+SHAPES = 3
+PLACE = 8
+"""What is told of a cell's place."""
+LEAST_MEV = 1e-3
+HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
+
+
+class Hits(nn.Module):  # type: ignore[misc]
+    """Log-odds of cells to be hit."""
+
+    def __init__(self, cells: int, context: int, width: int) -> None:
+        super().__init__()
+        self.first, self.second, self.last = Affine(context, width), Affine(width, width), Affine(width, MAPS)
+        self.register_buffer("knots", torch.tensor(KNOTS).float())
+        x = np.arange(cells // 2 + 1)[:, None] + (0.5 if cells % 2 == 0 else 0.0)
+        radius = np.hypot(x, KNOTS)
+        maps = np.random.default_rng(0).normal(0, 0.02, (MAPS, *radius.shape))
+        near = np.log(radius + 0.5)
+        maps[:4] = -2 * near, np.ones_like(radius), np.exp(-radius / 1.5), near**2 / 4
+        self.maps = nn.Parameter(torch.tensor(maps).float())
+        middle = (cells - 1) / 2
+        self.register_buffer("column", torch.tensor(np.floor(np.abs(np.arange(cells) - middle)), dtype=torch.int64))
+        self.register_buffer("row", torch.tensor(np.arange(cells) - middle).float())
+
+    def forward(self, context: Tensor, axis: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-odds (n, layers, columns, rows), and the rows' distances from the axis, (n, layers, rows)."""
+        hidden = nn.functional.silu(self.second(nn.functional.silu(self.first(context))))
+        count, size = self.maps.shape[1:]
+        weights = self.last(hidden)
+        table = (weights @ self.maps.reshape(MAPS, count * size)).reshape(*weights.shape[:2], count, size)
+        off = self.row - axis[:, :, None]
+        low = ((off[..., None] >= self.knots).to(off).sum(dim=3) - 1).clamp(0, size - 2).long()
+        start, end = self.knots[low], self.knots[low + 1]
+        part = ((off - start) / (end - start)).clamp(0, 1)[:, :, None]
+        index = low[:, :, None].expand(-1, -1, count, -1)
+        below, above = torch.gather(table, 3, index), torch.gather(table, 3, index + 1)
+        return (below + (above - below) * part)[:, :, self.column], off
+
+
+class Energies(nn.Module):  # type: ignore[misc]
+    """Mixtures of log-normal distributions of what cells see above the threshold, MeV."""
+
+    def __init__(self, context: int, width: int) -> None:
+        super().__init__()
+        self.first, self.second = Affine(context, width), Affine(width, width)
+        self.place, self.hidden, self.last = Affine(PLACE, width), Affine(width, width), Affine(width, 3 * SHAPES)
+
+    def about(self, context: Tensor) -> Tensor:
+        """What a layer says of its cells, (n, layers, width)."""
+        return self.second(nn.functional.silu(self.first(context)))
+
+    def forward(self, place: Tensor, about: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-weights, means and log-widths of the mixture, each (..., SHAPES)."""
+        hidden = torch.relu(self.hidden(torch.relu(self.place(place) + about)))
+        weights, means, widths = self.last(hidden).split(SHAPES, dim=-1)
+        return torch.log_softmax(weights, dim=-1), means, widths.clamp(-4, 3)
+
+
+def place(x: Tensor, y: Tensor, odds: Tensor, slope: Tensor) -> Tensor:
+    """What the energies' network is told of cells at `x`, `y` from the axis; (..., PLACE)."""
+    squares = x**2 + y**2
+    return torch.stack(
+        [
+            torch.abs(x).clamp(max=3) / 2,
+            y.clamp(-3, 3) / 2,
+            torch.log(squares + 0.1),
+            torch.log(x**2 + 0.3),
+            torch.log(y**2 + 0.3),
+            2 * torch.tanh(y) * slope,
+            odds.clamp(-8, 8) / 4,
+            torch.exp(-squares),
+        ],
+        dim=-1,
+    )
+
+
+def log_likelihood(shape: tuple[Tensor, Tensor, Tensor], log_energy: Tensor) -> Tensor:
+    """Of the logarithms of energies above the threshold."""
+    weights, means, widths = shape
+    away = (log_energy[..., None] - means) / torch.exp(widths)
+    return torch.logsumexp(weights - 0.5 * away**2 - widths - HALF_LOG_2_PI, dim=-1)
+
+
+def drawn(shape: tuple[Tensor, Tensor, Tensor], uniform: Tensor, normal: Tensor) -> Tensor:
+    """Energies above the threshold, MeV, of one uniform and one normal number each."""
+    weights, means, widths = shape
+    below = torch.cumsum(torch.exp(weights), dim=-1)[..., :-1]
+    chosen = (uniform[..., None] > below).to(means).sum(dim=-1, keepdim=True)
+    which = (torch.abs(chosen - torch.arange(SHAPES).to(means)) < 0.5).to(means)
+    log = (means * which).sum(dim=-1) + torch.exp((widths * which).sum(dim=-1)) * normal
+    return (torch.exp(log.clamp(max=9)) - LEAST_MEV).clamp(1e-6)

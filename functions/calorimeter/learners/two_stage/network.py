@@ -1,0 +1,131 @@
+"""The model that serves: both stages, from conditions and noise to cells."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from functions.calorimeter.geometry import Geometry
+from functions.calorimeter.learners.two_stage.cells import LEAST_MEV, Energies, Hits, drawn, log_likelihood, place
+from functions.calorimeter.learners.two_stage.constraints import Drawn, agreed
+from functions.calorimeter.learners.two_stage.context import Context, Shower
+from functions.calorimeter.learners.two_stage.flow import Flow
+from functions.calorimeter.learners.two_stage.quantities import WHOLE
+from functions.calorimeter.learners.two_stage.scaling import REFERENCE_GEV, Scaling
+
+SWEEPS = 4
+
+
+class CellsLoss(nn.Module):  # type: ignore[misc]
+    """The second stage with its losses; a module, so that several ranks can share it."""
+
+    def __init__(self, hits: Hits, energies: Energies) -> None:
+        super().__init__()
+        self.hits, self.energies = hits, energies
+
+    def forward(
+        self, context: Tensor, axis: Tensor, slope: Tensor, hit: tuple[Tensor, ...], log_energy: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of the cells and negative log-likelihood of the energies, each for a shower.
+
+        `hit` are shower, layer, column and row of the cells that are hit.
+        """
+        odds, off = self.hits(context, axis)
+        target = torch.zeros_like(odds)
+        target[hit] = 1
+        places = nn.functional.binary_cross_entropy_with_logits(odds, target, reduction="sum") / len(odds)
+        shower, layer, column, row = hit
+        x = column.to(off) - (odds.shape[2] - 1) / 2
+        cell = place(x, off[shower, layer, row], odds[hit].detach(), slope[shower])
+        about = self.energies.about(context)[shower, layer]
+        energies = -log_likelihood(self.energies(cell, about), log_energy).sum() / len(odds)
+        return places, energies
+
+
+class TwoStage(nn.Module):  # type: ignore[misc]
+    """Showers of energy, angle, particle and noise."""
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        particles: int,
+        threshold_mev: float,
+        places: int,
+        knots: int,
+        width: int,
+        blocks: int,
+        cell_width: int,
+        flow_steps: int,
+    ) -> None:
+        super().__init__()
+        self.cells, _, self.depth = geometry.shape
+        self.particles, self.threshold, self.places, self.flow_steps = particles, threshold_mev, places, flow_steps
+        self.quantities = 2 * self.depth + len(WHOLE)
+        self.scaling = Scaling(self.quantities, particles, knots)
+        self.context = Context(geometry, particles, threshold_mev)
+        self.flow = Flow(self.quantities, 2 + particles, width, blocks)
+        self.hits = Hits(self.cells, self.context.size, cell_width)
+        self.energies = Energies(self.context.size, cell_width)
+
+    def kinds(self, particle: Tensor) -> Tensor:
+        """Particles as one-hot, (n, particles)."""
+        numbers = torch.arange(self.particles).to(particle)
+        return (1 - torch.abs(particle[:, None] - numbers)).clamp(0, 1)
+
+    def conditions(self, energy_gev: Tensor, slope: Tensor, kinds: Tensor) -> Tensor:
+        """What the flow is told, (n, 2 + particles)."""
+        return torch.cat([torch.log(energy_gev / REFERENCE_GEV)[:, None], 3 * slope[:, None], kinds], dim=1)
+
+    def shower(self, energy_gev: Tensor, slope: Tensor, kinds: Tensor, noise: Tensor) -> Shower:
+        """The first stage."""
+        normal = self.flow.sample(noise, self.conditions(energy_gev, slope, kinds), self.flow_steps)
+        quantities = self.scaling.back(normal.clamp(-6, 6), energy_gev, slope, kinds)
+        return self.context.decode(energy_gev, slope, kinds, quantities, self.places)
+
+    def drawn(self, shower: Shower, where: Tensor, which: Tensor, energy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The second stage: columns, rows and energies of cells, each (n, layers, places); no energy is no hit.
+
+        `where` is uniform, (n, layers, cells^2); `which` uniform and `energy` normal, both (n, layers, places).
+        """
+        context = self.context(shower)
+        odds, off = self.hits(context, self.context.axis(shower.slope))
+        flat = odds.flatten(2)
+        where = where.clamp(1e-7, 1 - 1e-7)
+        index = torch.topk(flat + torch.log(where) - torch.log1p(-where), self.places, dim=2)[1]
+        column = torch.div(index, self.cells, rounding_mode="floor")
+        row = index - self.cells * column
+        x, y = column.to(flat) - (self.cells - 1) / 2, torch.gather(off, 2, row)
+        there = (torch.arange(self.places).to(flat) < shower.hits[..., None]).to(flat)
+        cell = place(x, y, torch.gather(flat, 2, index), shower.slope[:, None, None].expand_as(x))
+        shape = self.energies(cell, self.energies.about(context)[:, :, None])
+        room = (shower.layers - self.threshold * shower.hits).clamp(0)
+        above = drawn(shape, which, energy) * there
+        above = agreed(above, Drawn(x, y, there, room, self.threshold), shower.whole, SWEEPS)
+        return column, row, (above + self.threshold) * there
+
+    def forward(
+        self,
+        energy_gev: Tensor,
+        theta: Tensor,
+        particle: Tensor,
+        noise: Tensor,
+        where: Tensor,
+        which: Tensor,
+        energy: Tensor,
+    ) -> Tensor:
+        """Cells, MeV, (n, x, y, layer)."""
+        slope, kinds = torch.tan(math.pi / 2 - theta), self.kinds(particle)
+        shower = self.shower(energy_gev, torch.abs(slope), kinds, noise)
+        column, row, seen = self.drawn(shower, where, which, energy)
+        other = (slope < 0)[:, None, None].to(row)
+        row = row + other * (self.cells - 1 - 2 * row)
+        layer = torch.arange(self.depth)[:, None]
+        index = ((column * self.cells + row) * self.depth + layer).flatten(1)
+        flat = torch.zeros(seen.shape[0], self.cells * self.cells * self.depth).to(seen)
+        images = flat.scatter(1, index, seen.flatten(1))
+        return images.reshape(energy_gev.shape[0], self.cells, self.cells, self.depth)
+
+
+def log_above(edep_mev: Tensor, threshold_mev: float) -> Tensor:
+    """What the energies' network learns: the logarithm of what is above the threshold."""
+    return torch.log((edep_mev - threshold_mev).clamp(0) + LEAST_MEV)

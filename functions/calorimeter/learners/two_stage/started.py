@@ -1,0 +1,87 @@
+"""Starting from another model: of the same geometry or of another one."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from functions.calorimeter.geometry import geometry_from_json
+from functions.calorimeter.learners.learner import FORMAT
+from functions.calorimeter.learners.two_stage.network import TwoStage
+from functions.calorimeter.learners.two_stage.quantities import WHOLE, layer_depths
+from functions.calorimeter.showers import Floats
+from layers.learning.onnx import ModelError, load
+from layers.runtime import InputError
+
+
+def take_over(network: TwoStage, architecture: Mapping[str, Any], model: Path, family: str) -> None:
+    """Give `network` the weights of `model`. Raises InputError where that is none of `family`, or of another size."""
+    import onnx
+
+    try:
+        told = load(model, FORMAT)[1].more
+    except ModelError as error:
+        raise InputError(str(error)) from None
+    if told.get("family") != family:
+        raise InputError(
+            f'{model.name}: is a model of the family "{told.get("family")}", and a training of "{family}" starts from '
+            f'"{family}" only; start from scratch'
+        )
+    graph = onnx.load(str(model)).graph
+    found = {one.name: np.array(onnx.numpy_helper.to_array(one)) for one in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Identity" and node.input[0] in found:  # weights that are equal are there once
+            found[node.output[0]] = found[node.input[0]]
+    old = json.loads(told["architecture"])
+    rows = _rows(layer_depths(geometry_from_json(old["geometry"], f"{model.name}: architecture.geometry"))[0],
+                 layer_depths(geometry_from_json(dict(architecture["geometry"]), "geometry"))[0])  # fmt: skip
+    particles = [_of(old["particles"], name) for name in architecture["particles"]]
+    with torch.no_grad():
+        for name, tensor in network.named_parameters():
+            if name not in found:
+                continue
+            values = _fitted(name, found[name], rows, particles, len(old["particles"]))
+            if name == "hits.maps":
+                most = min(values.shape[1], tensor.shape[1])
+                tensor[:, :most] = torch.from_numpy(values[:, :most])
+                continue
+            if values.shape != tuple(tensor.shape):
+                raise InputError(
+                    f"{model.name}: its {name} is {values.shape} and not {tuple(tensor.shape)}; give the same widths "
+                    "and blocks as parameters, or start from scratch"
+                )
+            tensor.copy_(torch.from_numpy(values))
+
+
+def _rows(old: Floats, new: Floats) -> list[int]:
+    """Of the new quantities, the old ones: each layer's are those of the layer nearest in depth."""
+    nearest = [int(np.argmin(np.abs(old - depth))) for depth in new]
+    count = len(old)
+    return [*nearest, *(count + one for one in nearest), *range(2 * count, 2 * count + len(WHOLE))]
+
+
+def _of(particles: list[str], name: str) -> int:
+    return particles.index(name) if name in particles else 0
+
+
+def _fitted(name: str, values: Floats, rows: list[int], particles: list[int], count: int) -> Floats:
+    """Weights in the order of the new quantities and particles; `count` is the number of old particles."""
+    if name == "flow.values.weight":
+        return values[rows]
+    if name == "flow.velocity.weight":
+        return values[:, rows]
+    if name == "flow.velocity.bias":
+        return values[rows]
+    if name == "flow.conditions.weight":
+        return _kinds(values, 2, particles, count)
+    if name in ("hits.first.weight", "energies.first.weight"):
+        return _kinds(values, len(values) - len(WHOLE) - count, particles, count)
+    return values
+
+
+def _kinds(values: Floats, first: int, particles: list[int], count: int) -> Floats:
+    chosen = [*range(first), *(first + one for one in particles), *range(first + count, len(values))]
+    return values[chosen]
