@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from functions.calorimeter.asked import Asked, drawn, told
+from functions.calorimeter.checks import alike
 from functions.calorimeter.generator import MODEL, Generator
-from functions.calorimeter.geometry import Geometry, load_geometry
+from functions.calorimeter.geometry import load_geometry
 from functions.calorimeter.hdf5 import Writer
 from functions.calorimeter.showers import Showers, join
 from layers.runtime import Checkpointed, InputError, Job, read_request
@@ -90,7 +91,7 @@ def check(request: Request, generator: Generator) -> None:
     given = request.detector if request.detector is not None else request.geometry
     if given is not None:
         expected, its = load_geometry(given), generator.geometry
-        if _cells(expected) != _cells(its):
+        if not alike(expected, its):
             raise InputError(
                 f"geometry: the model is of {its.name}, and {expected.name} is asked for; leave geometry out, or train"
                 " a model of it (calorimeter-train)"
@@ -124,8 +125,3 @@ def about(request: Request, generator: Generator) -> dict[str, Any]:
         "model": model,
         **told(request, generator.geometry),
     }
-
-
-def _cells(geometry: Geometry) -> tuple[Any, ...]:
-    """What makes two geometries the same, whatever they are called."""
-    return geometry.cells, geometry.cell_mm, geometry.layers

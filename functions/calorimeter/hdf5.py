@@ -16,8 +16,8 @@ import h5py
 import numpy as np
 
 from functions.calorimeter.angle import measured_theta
-from functions.calorimeter.checks import check_primaries
-from functions.calorimeter.geometry import Geometry, geometry_from_json
+from functions.calorimeter.checks import check_primaries, read_about
+from functions.calorimeter.geometry import Geometry
 from functions.calorimeter.showers import Energies, Showers, from_dense, join
 from layers.runtime import InputError
 
@@ -54,10 +54,7 @@ class ShowersHdf5:
         except OSError as error:
             raise InputError(f"{self._name}: is no whole HDF5 file ({_said(error)}); {MEND}") from None
         try:
-            self.about = self._about()
-            self.geometry: Geometry = geometry_from_json(
-                _object(self.about.get("geometry")), f"{self._name}: simulation.geometry"
-            )
+            self.about, self.geometry = read_about(self._file.attrs.get("simulation"), f"{self._name}: simulation")
             self.particle = str(self.about.get("particle", ""))
             self.threshold_mev = self._threshold()
             self._count = self._checked_shapes()
@@ -90,15 +87,6 @@ class ShowersHdf5:
             if sums is not None:
                 self._check_sums(images, sums, start)
             yield from_dense(energy, theta, images)
-
-    def _about(self) -> dict[str, Any]:
-        try:
-            about = json.loads(self._file.attrs["simulation"])
-        except (KeyError, ValueError, TypeError, OSError):
-            about = None
-        if not isinstance(about, dict):
-            raise InputError(f"{self._name}: its attribute simulation is no JSON object; {MEND}")
-        return about
 
     def _threshold(self) -> float:
         given = self._file.attrs.get("threshold_mev", 0.0)
@@ -245,10 +233,6 @@ class Writer:
 def rows_held(geometry: Geometry) -> int:
     """How many showers of a geometry are held at once as arrays of cells."""
     return max(1, HELD_BYTES // (4 * math.prod(geometry.shape)))
-
-
-def _object(given: object) -> dict[str, Any]:
-    return given if isinstance(given, dict) else {}
 
 
 def _said(error: BaseException) -> str:

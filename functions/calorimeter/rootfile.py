@@ -7,6 +7,7 @@ The string `simulation` beside the tree is a JSON object with geometry, particle
 import contextlib
 import datetime
 import json
+import math
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,9 +17,8 @@ from unittest import mock
 
 import numpy as np
 
-from functions.calorimeter.checks import check_primaries
-from functions.calorimeter.geometry import Geometry, geometry_from_json
-from functions.calorimeter.showers import Showers
+from functions.calorimeter.checks import check_primaries, read_about
+from functions.calorimeter.showers import Counts, Energies, Showers
 from layers.runtime import InputError
 
 TREE = "showers"
@@ -57,18 +57,18 @@ class ShowersFile:
 
         self._name = path.name
         try:
-            self._file = uproot.open(path)
-            self.about: dict[str, Any] = json.loads(str(self._file[ABOUT]))
+            self._file = uproot.open(path, array_cache=None)  # every shower is read once
+            text = str(self._file[ABOUT])
             tree = self._file[TREE]
-        except (OSError, ValueError, KeyError, TypeError, uproot.exceptions.KeyInFileError) as error:
+            names = tree.keys()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, uproot.exceptions.KeyInFileError) as error:
             raise InputError(self._told(error)) from None
-        missing = [name for name in BRANCHES if name not in tree.keys()]  # noqa: SIM118 - it is no mapping
-        if missing:
+        if missing := [name for name in BRANCHES if name not in names]:
             raise InputError(
                 f'{path.name}: its tree "{TREE}" has no branch "{missing[0]}"; write it with calorimeter-simulate'
             )
         self._tree = tree
-        self.geometry: Geometry = geometry_from_json(self.about.get("geometry", {}), f"{path.name}: {ABOUT}.geometry")
+        self.about, self.geometry = read_about(text, f"{path.name}: {ABOUT}")
 
     def __enter__(self) -> "ShowersFile":
         return self
@@ -80,45 +80,66 @@ class ShowersFile:
         return int(self._tree.num_entries)
 
     def read(self, chunk: int = 256) -> Iterator[Showers]:
-        """All showers, `chunk` at a time. Raises InputError for energies and cells that cannot be."""
+        """All showers, `chunk` at a time; hits of one cell are added. Raises InputError for what cannot be."""
+        for start in range(0, len(self), chunk):
+            yield self._part(start, start + chunk)
+
+    def _part(self, start: int, stop: int) -> Showers:
         import awkward
 
-        cells = int(np.prod(self.geometry.shape))
-        for start in range(0, len(self), chunk):
-            try:
-                arrays = self._tree.arrays(BRANCHES, entry_start=start, entry_stop=start + chunk)
-            except Exception as error:  # whatever uproot meets in a broken file
-                raise InputError(self._told(error)) from None
-            hits = awkward.num(arrays["hits_cell"]).to_numpy()
-            if (hits != awkward.num(arrays["hits_edep"]).to_numpy()).any():
-                raise InputError(f"{self._name}: has hits with a cell and no energy; write it again")
-            part = Showers(
-                arrays["energy"].to_numpy().astype(np.float64),
-                arrays["theta"].to_numpy().astype(np.float64),
-                np.concatenate([[0], np.cumsum(hits)]).astype(np.int64),
-                awkward.flatten(arrays["hits_cell"]).to_numpy().astype(np.uint32),
-                awkward.flatten(arrays["hits_edep"]).to_numpy().astype(np.float32),
-            )
-            self._check(part, start, cells)
-            yield part
+        try:
+            arrays = self._tree.arrays(BRANCHES, entry_start=start, entry_stop=stop)
+            energy, theta = (arrays[name].to_numpy().astype(np.float64) for name in ("energy", "theta"))
+            hits, others = (awkward.num(arrays[name]).to_numpy() for name in ("hits_cell", "hits_edep"))
+            cell, edep = (awkward.flatten(arrays[name]).to_numpy() for name in ("hits_cell", "hits_edep"))
+            if energy.ndim != 1 or theta.ndim != 1 or (len(cell) and cell.dtype.kind not in "iu"):
+                raise TypeError("energy and theta are numbers, hits_cell whole ones")
+            edep = edep.astype(np.float32)
+        except Exception as error:  # whatever uproot and awkward meet in a broken file
+            raise InputError(self._told(error)) from None
+        if (hits != others).any():
+            raise InputError(f"{self._name}: has hits with a cell and no energy; write it again")
+        offsets = np.concatenate([[0], np.cumsum(hits)]).astype(np.int64)
+        check_primaries(energy, theta, start, self._name)
+        self._check_hits(cell, edep, offsets, start)
+        return added(Showers(energy, theta, offsets, cell.astype(np.uint32), edep))
 
-    def _check(self, part: Showers, start: int, cells: int) -> None:
-        check_primaries(part.energy_gev, part.theta, start, self._name)
-        bad = ~(np.isfinite(part.edep_mev) & (part.edep_mev >= 0))
+    def _check_hits(self, cell: Any, edep: Energies, offsets: Counts, start: int) -> None:
+        bad = ~(np.isfinite(edep) & (edep >= 0))
         if bad.any():
-            number = start + int(np.searchsorted(part.offsets, np.argmax(bad), side="right")) - 1
+            number = start + int(np.searchsorted(offsets, np.argmax(bad), side="right")) - 1
             raise InputError(
                 f"{self._name}: shower {number} has a cell with a negative energy or none; simulate it again"
             )
-        if len(part.cell) and part.cell.max() >= cells:
+        cells = math.prod(self.geometry.shape)
+        beyond = (cell < 0) | (cell >= cells)
+        if beyond.any():
             raise InputError(
-                f"{self._name}: has a cell {part.cell.max()}, and its geometry {cells}; it is of another detector"
+                f"{self._name}: has a cell {cell[np.argmax(beyond)]}, and its geometry {cells}; it is of another"
+                " detector"
             )
 
     def _told(self, error: BaseException) -> str:
         what = " ".join(str(error).split())[:200]
         mend = "write it with calorimeter-simulate"
         return f'{self._name}: is no ROOT file with a tree "{TREE}" of showers ({what}); {mend}'
+
+
+def added(showers: Showers) -> Showers:
+    """The same showers with each cell once, in ascending order, and none without energy."""
+    shower = np.repeat(np.arange(len(showers)), showers.hits)
+    if (
+        not ((np.diff(shower) > 0) | (np.diff(showers.cell.astype(np.int64)) > 0)).all()
+        or (showers.edep_mev == 0).any()
+    ):
+        largest = int(showers.cell.max()) + 1
+        place, back = np.unique(shower * largest + showers.cell, return_inverse=True)
+        edep = np.bincount(back, showers.edep_mev, len(place)).astype(np.float32)
+        place, edep = place[edep > 0], edep[edep > 0]
+        hits = np.bincount(place // largest, minlength=len(showers))
+        offsets = np.concatenate([[0], np.cumsum(hits)]).astype(np.int64)
+        return Showers(showers.energy_gev, showers.theta, offsets, (place % largest).astype(np.uint32), edep)
+    return showers
 
 
 @contextlib.contextmanager

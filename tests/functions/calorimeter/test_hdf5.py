@@ -110,9 +110,10 @@ def primary(name: str, value: float) -> Callable[[h5py.File], None]:
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (attribute("simulation", None), "attribute simulation is no JSON object"),
-        (attribute("simulation", "{"), "attribute simulation is no JSON object"),
-        (attribute("simulation", json.dumps({"particle": "e-"})), "simulation.geometry.cells"),
+        (attribute("simulation", None), "simulation: is no JSON object with a geometry"),
+        (attribute("simulation", "{"), "simulation: is no JSON object with a geometry"),
+        (attribute("simulation", json.dumps({"particle": "e-"})), "simulation: is no JSON object with a geometry"),
+        (attribute("simulation", json.dumps({"geometry": {}})), "simulation.geometry.cells"),
         (attribute("threshold_mev", -1.0), "threshold_mev (-1.0) is no energy"),
         (lambda file: file.__delitem__("ECAL"), 'has no dataset "ECAL"'),
         (lambda file: file.__delitem__("theta"), 'has no dataset "theta"'),
