@@ -128,7 +128,7 @@ def axes_of(name: str, request: Request) -> list[Axis]:
     if request.steps and "steps" in request.parameters:
         raise InputError(f"{name}: parameters.steps: is of the training after the trials; steps is of the trials")
     module = learners.family(request.family)
-    space = request.space or default_space(module.Parameters, getattr(module, "SPACE", None))
+    space = request.space or default_space(request.family, module.Parameters)
     free = {axis: value for axis, value in space.items() if request.space or axis not in request.parameters}
     return read_space(free, module.Parameters, request.parameters, f"{name}: space")
 
