@@ -6,6 +6,7 @@ the Monte Carlo alone, which is its floor: what a perfect generator would reach 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -61,6 +62,7 @@ MEANING = {
     "extreme_quantiles": "largest relative error of the 1e-3 and 1 - 1e-3 quantiles of S/E and of the hottest cell",
 }
 """What each number says; all are better when they are smaller."""
+_COLUMNS = ("fraction", "slice", "layers", "parts", "strips", "hits", "spectrum", "hottest", "angle")
 
 
 @dataclass(frozen=True)
@@ -101,20 +103,34 @@ class Sample:
 
     def rows(self, chosen: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> "Sample":
         """The chosen showers, of which some may be there several times."""
-        part = object.__new__(Sample)
-        part.slices = self.slices
-        for name in ("fraction", "slice", "layers", "parts", "strips", "hits", "spectrum", "hottest", "angle"):
-            setattr(part, name, getattr(self, name)[chosen])
-        return part
+        return self._with({name: getattr(self, name)[chosen] for name in _COLUMNS})
+
+    def joined(self, other: "Sample") -> "Sample":
+        """These showers, and then the other's."""
+        return self._with({name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in _COLUMNS})
+
+    def _with(self, columns: Mapping[str, Any]) -> "Sample":
+        made = object.__new__(Sample)
+        made.slices = self.slices
+        for name, column in columns.items():
+            setattr(made, name, column)
+        return made
 
 
 def compare(
-    reference: Observables, generated: Observables, edges_gev: Floats, *, seed: int, resamples: int = 100
+    reference: Observables,
+    generated: Observables,
+    edges_gev: Floats,
+    *,
+    seed: int,
+    resamples: int = 100,
+    spare: Observables | None = None,
 ) -> list[Number]:
     """All numbers of generated showers against Monte Carlo, with 68 % intervals and floors.
 
-    The floor is the median over random halves of the Monte Carlo, which has half as many showers: it is on the safe
-    side. Both samples should have the same distribution of energy and angle.
+    The floor is the median over random pairs of samples of the Monte Carlo: halves of the reference, which have half as
+    many showers, so that it is on the safe side; with enough `spare` Monte Carlo, pairs of full size. All samples
+    should have the same distribution of energy and angle.
     """
     rng = np.random.default_rng(seed)
     truth, made = Sample(reference, edges_gev), Sample(generated, edges_gev)
@@ -123,7 +139,8 @@ def compare(
         numbers(truth.rows(rng.integers(0, len(truth), len(truth))), made.rows(rng.integers(0, len(made), len(made))))
         for _ in range(resamples)
     ]
-    floors = [numbers(*_halves(truth, rng)) for _ in range(max(11, resamples // 5))]
+    pool = truth if spare is None else truth.joined(Sample(spare, edges_gev))
+    floors = [numbers(*_pair(pool, len(truth), rng)) for _ in range(max(11, resamples // 5))]
     found = []
     for name, value in values.items():
         low, high = (float(np.quantile([one[name] for one in drawn], edge, method="nearest")) for edge in (0.16, 0.84))
@@ -233,6 +250,8 @@ def _correlation(sample: Sample) -> Floats:
         return np.asarray(np.nan_to_num(np.corrcoef(sample.parts.T)))
 
 
-def _halves(sample: Sample, rng: np.random.Generator) -> tuple[Sample, Sample]:
-    order = rng.permutation(len(sample))
-    return sample.rows(order[: len(order) // 2]), sample.rows(order[len(order) // 2 :])
+def _pair(pool: Sample, most: int, rng: np.random.Generator) -> tuple[Sample, Sample]:
+    """Two samples of the pool that share no shower, each with `most` showers or half of all."""
+    order = rng.permutation(len(pool))
+    size = min(most, len(order) // 2)
+    return pool.rows(order[:size]), pool.rows(order[size : 2 * size])

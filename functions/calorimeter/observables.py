@@ -5,10 +5,12 @@ angle, so that inclined showers can be compared with perpendicular ones.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from functions.calorimeter.angle import theta_of_centres
 from functions.calorimeter.geometry import AXIS_DEPTH_MM, Geometry
@@ -59,6 +61,11 @@ class Observables:
 
     def __len__(self) -> int:
         return len(self.energy_gev)
+
+    def rows(self, chosen: NDArray[np.integer[Any]] | NDArray[np.bool_]) -> "Observables":
+        """The chosen showers, by their numbers, of which some may be there several times, or by a mask."""
+        names = (field.name for field in fields(self) if field.name != "geometry")
+        return Observables(geometry=self.geometry, **{name: getattr(self, name)[chosen] for name in names})
 
     @cached_property
     def visible(self) -> Floats:

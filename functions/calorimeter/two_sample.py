@@ -9,11 +9,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from functions.calorimeter.gate import area_of_pairs
 from functions.calorimeter.observables import Observables
 from functions.calorimeter.showers import Floats
 
+Flags = NDArray[np.bool_]
+
 NEIGHBOURS = 5
+LEAST_SHOWERS = 30
+"""Of each kind, below which a classifier has nothing to learn from."""
 TREES: dict[str, Any] = {"max_iter": 300, "learning_rate": 0.06, "max_leaf_nodes": 31, "early_stopping": False}
 """Boosted trees, the same for every model that is judged."""
 REPLAY = 0.05
@@ -40,34 +46,48 @@ def auc_of_features(reference: Observables, generated: Observables, *, seed: int
 
 def auc(reference: Floats, generated: Floats, *, seed: int) -> Auc:
     """`auc_of_features` of any rows; both samples are cut to the size of the smaller one."""
+    count = min(len(reference), len(generated))
+    return area(scores(reference, generated, seed=seed), 2 * count // 3)
+
+
+def scores(reference: Floats, generated: Floats, *, seed: int) -> Floats:
+    """What boosted trees say of untouched rows, shape (n, 2): of real ones, and of the generated ones at their places.
+
+    Two thirds of the places are for training. Raises ValueError for fewer than 30 rows.
+    """
     from sklearn.ensemble import HistGradientBoostingClassifier
-    from sklearn.metrics import roc_auc_score
     from threadpoolctl import threadpool_limits
 
     count = min(len(reference), len(generated))
-    if count < 30:
-        raise ValueError(f"{count} showers are too few to train a classifier on; give 30 at least")
-    rng = np.random.default_rng(seed)
-    rows = np.concatenate([rng.permutation(reference)[:count], rng.permutation(generated)[:count]])
-    labels = np.repeat([0, 1], count)
-    place = np.tile(np.arange(count), 2)
-    training = place < 2 * count // 3
+    if count < LEAST_SHOWERS:
+        raise ValueError(f"{count} showers are too few to train a classifier on; give {LEAST_SHOWERS} at least")
+    order = np.random.default_rng(seed).permutation(count)
+    known, other = np.split(order, [2 * count // 3])
     with threadpool_limits(1):  # on a busy machine its threads wait for each other
-        trees = HistGradientBoostingClassifier(random_state=seed, **TREES).fit(rows[training], labels[training])
-        scores = trees.predict_proba(rows[~training])[:, 1]
-    truth = labels[~training]
-    value = float(roc_auc_score(truth, scores))
-    return Auc(value, _hanley_mcneil(value, int((truth == 0).sum()), int(truth.sum())), int(training.sum()) // 2)
+        trees = HistGradientBoostingClassifier(random_state=seed, **TREES)
+        trees.fit(np.concatenate([reference[known], generated[known]]), np.repeat([0, 1], len(known)))
+        return np.stack([trees.predict_proba(rows[other])[:, 1] for rows in (reference, generated)], axis=1)
+
+
+def area(rows: Floats, showers: int) -> Auc:
+    """The area that scores of shape (n, 2), `scores`, make; `showers` of each kind were learned from."""
+    value = area_of_pairs(rows)
+    return Auc(value, _hanley_mcneil(value, len(rows), len(rows)), showers)
 
 
 @dataclass(frozen=True)
 class Neighbours:
     """How generated showers lie among real ones, in features scaled to the real ones' spread."""
 
-    coverage: float
-    """Part of the real showers that have a generated one nearer than their fifth real neighbour."""
+    covered: Flags
+    """Whether each real shower has a generated one nearer than its fifth real neighbour."""
     density: float
     """Generated showers in a real one's neighbourhood over those that would be there; above 1 they huddle."""
+
+    @property
+    def coverage(self) -> float:
+        """Part of the real showers that are covered."""
+        return float(np.mean(self.covered))
 
 
 def neighbours(reference: Observables, generated: Observables) -> Neighbours:
@@ -80,7 +100,7 @@ def neighbours(reference: Observables, generated: Observables) -> Neighbours:
     nearest = NearestNeighbors(n_neighbors=1).fit(made).kneighbors(real)[0][:, 0]
     among = NearestNeighbors().fit(made)
     inside = [len(found) for found in _within(among, real, radius)]
-    return Neighbours(float(np.mean(nearest < radius)), float(np.sum(inside) / (NEIGHBOURS * len(made))))
+    return Neighbours(nearest < radius, float(np.sum(inside) / (NEIGHBOURS * len(made))))
 
 
 def replayed(training: Observables, generated: Observables, held_out: Observables) -> float:
