@@ -25,10 +25,10 @@ def take_over(network: TwoStage, architecture: Mapping[str, Any], model: Path, f
         told = load(model, FORMAT)[1].more
     except ModelError as error:
         raise InputError(str(error)) from None
-    if told.get("family") != family:
+    if told.get("family") != family or "architecture" not in told:
         raise InputError(
-            f'{model.name}: is a model of the family "{told.get("family")}", and a training of "{family}" starts from '
-            f'"{family}" only; start from scratch'
+            f'{model.name}: is a model of the family "{told.get("family")}", and not one of "{family}" with its '
+            "architecture; start from scratch"
         )
     graph = onnx.load(str(model)).graph
     found = {one.name: np.array(onnx.numpy_helper.to_array(one)) for one in graph.initializer}

@@ -1,0 +1,288 @@
+"""The model that serves: what its stages promise each other, its symmetry, its training, and other geometries."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from functions.calorimeter import gflash
+from functions.calorimeter.geometry import Geometry, geometry_from_json
+from functions.calorimeter.learners.learner import TrainingData
+from functions.calorimeter.observables import Observables, observe
+from functions.calorimeter.showers import from_dense, join
+from layers.learning.distributed import ALONE
+from layers.runtime import InputError
+from tests.functions.calorimeter.tiny_model import tiny_model
+
+torch = pytest.importorskip("torch", reason="torch is not installed: ./dioscar install train")
+
+from functions.calorimeter.generator import Generator  # noqa: E402
+from functions.calorimeter.learners import two_stage  # noqa: E402
+from functions.calorimeter.learners.two_stage import scaling  # noqa: E402
+from functions.calorimeter.learners.two_stage.constraints import Drawn, agreed  # noqa: E402
+from functions.calorimeter.learners.two_stage.context import Shower  # noqa: E402
+from functions.calorimeter.learners.two_stage.quantities import layer_depths, quantities, whole  # noqa: E402
+
+SMALL = two_stage.Parameters(steps=30, batch=32, width=32, blocks=2, flow_steps=3, cells_every=2, cells_batch=8)
+COUNT = 200
+
+
+def detector(absorber_mm: float = 7.0, layers: int = 8, absorber: str = "W") -> Geometry:
+    layer = {"absorber": absorber, "absorber_mm": absorber_mm, "sensor": "Si", "sensor_mm": 0.5, "gap_mm": 2.0}
+    told = {"name": "small", "cells": 21, "cell_mm": 7.0, "layers": [{"count": layers, **layer}]}
+    return geometry_from_json(told, "small")
+
+
+def data_of(geometry: Geometry, count: int = COUNT, particles: tuple[str, ...] = ("e-", "gamma")) -> TrainingData:
+    rng = np.random.default_rng(1)
+    energy, theta = rng.uniform(5, 50, count), rng.uniform(math.radians(70), math.radians(110), count)
+    each = count // len(particles)
+    parts = [
+        part
+        for number, particle in enumerate(particles)
+        for part in gflash.simulate(
+            geometry,
+            particle,
+            energy[number * each : (number + 1) * each],
+            theta[number * each : (number + 1) * each],
+            rng.integers(1, 2**31, each),
+        )
+    ]
+    return TrainingData(geometry, particles, join(parts), np.repeat(np.arange(len(particles)), each), 0.1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Any:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def data() -> TrainingData:
+    return data_of(detector())
+
+
+@pytest.fixture(scope="module")
+def seen(data: TrainingData) -> Observables:
+    return observe(data.showers, data.geometry)
+
+
+@pytest.fixture(scope="module")
+def learner(data: TrainingData) -> two_stage.Learner:
+    learner = two_stage.make(data, SMALL, 1, ALONE)
+    for number in range(learner.steps):
+        learner.step(number)
+    return learner
+
+
+@pytest.fixture(scope="module")
+def model(learner: two_stage.Learner, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "model.onnx"
+    path.write_bytes(learner.export({"seed": 1}, "a test"))
+    return path
+
+
+def noise_of(network: Any, count: int) -> list[Any]:
+    torch.manual_seed(3)
+    depth, places = network.depth, network.places
+    return [
+        torch.randn(count, network.quantities),
+        torch.rand(count, depth, network.cells**2),
+        torch.rand(count, depth, places),
+        torch.randn(count, depth, places),
+    ]
+
+
+def test_what_is_scaled_comes_back(seen: Observables) -> None:
+    values = quantities(seen, 0.1, np.random.default_rng(1))
+    slope = np.tan(np.pi / 2 - seen.theta)
+    particle = np.repeat([0, 1], COUNT // 2)
+    fitted, normal = scaling.fit(values, seen.energy_gev, np.abs(slope), particle, 2)
+    assert abs(float(normal.mean())) < 0.05
+    assert 0.9 < float(normal.std()) < 1.1
+    back = fitted.back(
+        torch.from_numpy(normal).float(),
+        torch.from_numpy(seen.energy_gev).float(),
+        torch.from_numpy(slope).float(),
+        torch.eye(2)[torch.from_numpy(particle)],
+    )
+    assert np.allclose(back.numpy(), values, atol=2e-3)
+
+
+def test_energies_and_hits_come_back_from_their_quantities(learner: two_stage.Learner, seen: Observables) -> None:
+    values = torch.from_numpy(quantities(seen, 0.1, np.random.default_rng(1))).float()
+    energy, slope = (torch.from_numpy(a).float() for a in (seen.energy_gev, np.abs(np.tan(np.pi / 2 - seen.theta))))
+    shower = learner.network.context.decode(energy, slope, torch.eye(2)[[0] * COUNT], values, learner.network.places)
+    assert np.allclose(shower.layers.numpy(), seen.layers, rtol=1e-4)
+    told, truth = shower.hits.numpy(), seen.layer_hits
+    full = seen.layers >= 1.02 * 0.1 * np.maximum(truth, 1)  # where hits are hardly above the threshold, one may go
+    assert (told[full] == truth[full]).mean() > 0.999
+    assert (told[seen.layers == 0] == 0).all()
+
+
+def test_second_stage_keeps_energies_and_hits_of_layers(learner: two_stage.Learner, seen: Observables) -> None:
+    network = learner.network
+    rows = slice(0, 40)
+    slope = np.abs(np.tan(np.pi / 2 - seen.theta[rows]))
+    arrays = (seen.energy_gev[rows], slope, np.eye(2)[[0] * 40], seen.layers[rows], seen.layer_hits[rows], whole(seen))
+    shower = Shower(*(torch.from_numpy(np.asarray(a)[:40]).float() for a in arrays))
+    with torch.no_grad():
+        column, row, energy = network.drawn(shower, *noise_of(network, 40)[1:])
+    there = energy.numpy() > 0
+    assert ((energy.numpy() >= 0.1 - 1e-6) == there).all()
+    assert (there.sum(axis=2) == seen.layer_hits[rows]).all()
+    assert np.allclose(energy.sum(dim=2).numpy(), seen.layers[rows], rtol=1e-4, atol=1e-3)
+    cells = (column * network.cells + row).numpy()
+    assert all(len(set(cells[0, layer][there[0, layer]])) == there[0, layer].sum() for layer in range(network.depth))
+
+
+def test_cells_agree_with_widths_core_and_hottest_cell_that_were_asked_for() -> None:
+    torch.manual_seed(1)
+    count, depth, places = 50, 6, 40
+    x, y = (3 * torch.randn(count, depth, places) for _ in range(2))
+    there = (torch.arange(places) < 30).float().expand(count, depth, places)
+    room = 5 + 20 * torch.rand(count, depth)
+    above = torch.exp(-torch.hypot(x, y) + 0.5 * torch.randn_like(x)) * there
+    cells = Drawn(x, y, there, room, 0.1)
+    start = agreed(above, cells, torch.zeros(count, 8), 0)
+    start = start * (room / start.sum(dim=2))[..., None] + 0.1 * there
+    total = start.sum(dim=(1, 2))
+    widths = [torch.sqrt((start * a**2).sum(dim=(1, 2)) / total) * (1 + 0.05 * torch.randn(count)) for a in (x, y)]
+    inside = ((x.abs() <= 1.5) & (y.abs() <= 1.5)).float()
+    core = (start * inside).sum(dim=(1, 2)) / total
+    hottest = start.amax(dim=(1, 2)) * 1.05 / total
+    rest = [torch.log(widths[0] + 0.05), torch.log(widths[1] + 0.05), torch.log((core + 1e-3) / (1 - core + 1e-3))]
+    numbers = torch.stack([*rest, torch.log(hottest), *[torch.zeros(count)] * 4], dim=1)
+    energy = agreed(above, cells, numbers, 6) + 0.1 * there
+    assert torch.allclose(energy.sum(dim=2), room + 3.0, rtol=1e-3)
+    for measure, wanted in ((x, widths[0]), (y, widths[1])):
+        found = torch.sqrt((energy * measure**2).sum(dim=(1, 2)) / total)
+        assert float((found / wanted - 1).abs().median()) < 0.01
+    assert float(((energy * inside).sum(dim=(1, 2)) / total - core).abs().median()) < 0.01
+    assert float((energy.amax(dim=(1, 2)) / total / hottest - 1).abs().median()) < 0.01
+
+
+def test_showers_of_opposite_angles_are_mirror_images(learner: two_stage.Learner) -> None:
+    network, noise = learner.exported(), noise_of(learner.network, 6)
+    energy, theta, particle = torch.full((6,), 20.0), torch.linspace(1.25, 1.5, 6), torch.tensor([0.0, 1.0] * 3)
+    with torch.no_grad():
+        one, other = network(energy, theta, particle, *noise), network(energy, math.pi - theta, particle, *noise)
+    assert float(one.sum()) > 0
+    assert torch.allclose(one.flip(2), other, rtol=1e-3, atol=1e-3)
+
+
+def test_the_particle_matters(learner: two_stage.Learner) -> None:
+    network, noise = learner.exported(), noise_of(learner.network, 50)
+    energy, theta = torch.full((50,), 20.0), torch.full((50,), 1.5)
+    depth = torch.arange(network.depth).float()
+    with torch.no_grad():
+        layers = [network(energy, theta, torch.full((50,), kind), *noise).sum(dim=(1, 2)) for kind in (0.0, 1.0)]
+    electrons, photons = (((e * depth).sum(dim=1) / e.sum(dim=1)).mean() for e in layers)
+    assert float(photons - electrons) > 0.05  # photons begin later
+
+
+def test_training_lowers_losses_and_is_the_same_again(data: TrainingData, learner: two_stage.Learner) -> None:
+    again = two_stage.make(data, SMALL, 1, ALONE)
+    losses = [again.step(number) for number in range(again.steps)]
+    assert np.mean([one["flow"] for one in losses[-8:]]) < np.mean([one["flow"] for one in losses[:4]])
+    hits = [one["hits"] for one in losses if "hits" in one]
+    assert hits[-1] < 0.8 * hits[0]
+    for one, other in zip(again.average.parameters(), learner.average.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_training_goes_on_from_its_state(data: TrainingData, learner: two_stage.Learner) -> None:
+    first, second = (two_stage.make(data, SMALL, 1, ALONE) for _ in range(2))
+    for number in range(11):
+        first.step(number)
+    second.load(first.state())
+    for number in range(11, SMALL.steps):
+        second.step(number)
+    for one, other in zip(second.average.parameters(), learner.average.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_the_exported_model_gives_what_torch_gives(learner: two_stage.Learner, model: Path) -> None:
+    generator = Generator(model)
+    assert (generator.family, generator.particles) == ("two-stage", ("e-", "gamma"))
+    network = learner.exported()
+    energy, theta, particle = torch.full((5,), 20.0), torch.full((5,), 1.5), torch.zeros(5)
+    noise = noise_of(network, 5)
+    from layers.learning.onnx import load
+
+    session, told = load(model)
+    feeds = dict(zip([t.name for t in told.inputs], (energy, theta, particle, *noise), strict=True))
+    found = session.run(None, {name: value.numpy() for name, value in feeds.items()})[0]
+    with torch.no_grad():
+        expected = network(energy, theta, particle, *noise).numpy()
+    agree = np.isclose(found, expected, rtol=1e-2, atol=1e-2)
+    assert agree.mean() > 0.999  # two cells of nearly the same odds may change places
+    assert np.allclose(found.sum(axis=(1, 2, 3)), expected.sum(axis=(1, 2, 3)), rtol=1e-3)
+
+
+def test_generated_showers_have_what_they_should(model: Path, seen: Observables, data: TrainingData) -> None:
+    generator = Generator(model)
+    made = join(list(generator.generate(seen.energy_gev[:100], seen.theta[:100], "e-", 1)))
+    found, truth = observe(made, data.geometry), seen.sampling_fraction[:100]
+    assert abs(found.sampling_fraction.mean() / truth.mean() - 1) < 0.05
+    assert np.isfinite(made.edep_mev).all() and made.edep_mev.min() >= 0.1 - 1e-6
+
+
+def test_a_model_starts_from_another_one(data: TrainingData, learner: two_stage.Learner, model: Path) -> None:
+    fresh = two_stage.make(data, SMALL, 2, ALONE)
+    fresh.start_from(model)
+    for name, tensor in learner.average.flow.named_parameters():
+        assert torch.equal(dict(fresh.average.flow.named_parameters())[name], tensor), name
+    assert fresh.step(0)["flow"] < two_stage.make(data, SMALL, 2, ALONE).step(0)["flow"]
+
+
+def test_layers_of_another_geometry_start_as_the_nearest_ones(learner: two_stage.Learner, model: Path) -> None:
+    other = detector(3.5, 16)
+    fresh = two_stage.make(data_of(other, 60, ("gamma",)), SMALL, 1, ALONE)
+    fresh.start_from(model)
+    old, new = (layer_depths(geometry)[0] for geometry in (learner.data.geometry, other))
+    nearest = [int(np.argmin(np.abs(old - depth))) for depth in new]
+    weights, of = fresh.network.flow.values.weight, learner.average.flow.values.weight
+    assert torch.equal(weights[:16], of[nearest])
+    assert torch.equal(weights[16:32], of[[8 + n for n in nearest]])
+    conditions, of = fresh.network.flow.conditions.weight, learner.average.flow.conditions.weight
+    assert torch.equal(conditions[:3], of[[0, 1, 3]])  # energy, slope, photons
+
+
+def test_what_does_not_fit_is_refused(data: TrainingData, model: Path, tmp_path: Path) -> None:
+    wide = two_stage.Parameters(**{**SMALL.__dict__, "width": 48})
+    with pytest.raises(InputError, match=r"model\.onnx: its flow.* give the same widths"):
+        two_stage.make(data, wide, 1, ALONE).start_from(model)
+    other = tmp_path / "tiny.onnx"
+    other.write_bytes(tiny_model())
+    with pytest.raises(InputError, match="start from scratch"):
+        two_stage.make(data, SMALL, 1, ALONE).start_from(other)
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"learning_rate": 2.0}, {"average": 1.0}, {"warm_up": 0}])
+def test_parameters_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        two_stage.Parameters(**wrong)
+
+
+def test_the_architecture_makes_the_same_network(learner: two_stage.Learner) -> None:
+    told = json.loads(json.dumps(learner.architecture()))
+    network = two_stage.build(told)["generator"]
+    network.load_state_dict(learner.networks()["generator"].state_dict())
+    noise = noise_of(network, 2)
+    given = (torch.full((2,), 20.0), torch.full((2,), 1.5), torch.zeros(2))
+    with torch.no_grad():
+        assert torch.equal(network.eval()(*given, *noise), learner.exported()(*given, *noise))
+
+
+def test_dense_and_sparse_are_the_same_showers(model: Path) -> None:
+    generator = Generator(model)
+    energy, theta = np.full(4, 20.0), np.full(4, 1.5)
+    made = join(list(generator.generate(energy, theta, "gamma", 1)))
+    again = from_dense(energy, theta, made.dense(generator.geometry.shape))
+    assert (again.cell == made.cell).all() and (again.edep_mev == made.edep_mev).all()
