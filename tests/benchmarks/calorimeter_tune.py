@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--showers", type=int, default=1500, help="to simulate by Geant4, of 2 to 10 GeV (1500)")
     parser.add_argument("--family", default="two-stage")
     parser.add_argument("--trials", type=int, default=16)
+    parser.add_argument("--startup", type=int, default=4, help="trials before the search begins (4)")
     parser.add_argument("--steps", type=int, default=400, help="of each trial, and of each training after it (400)")
     parser.add_argument("--evaluations", type=int, default=2)
     parser.add_argument(
@@ -88,7 +89,7 @@ def simulated(folder: Path, showers: int) -> Path:
 
 def tuned(folder: Path, inputs: Sequence[Input], arguments: argparse.Namespace) -> Any:
     """The study."""
-    request = {name: getattr(arguments, name) for name in ("family", "trials", "steps", "evaluations")}
+    request = {name: getattr(arguments, name) for name in ("family", "trials", "startup", "steps", "evaluations")}
     source, out = folder / "tune.json", folder / "tune"
     source.write_text(json.dumps(request))
     checkpoint = folder / "checkpoint"
