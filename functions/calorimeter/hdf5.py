@@ -41,6 +41,8 @@ LARGEST_CHUNK = 2**30
 """HDF5 unpacks a chunk as a whole, so a file with a larger one would need as much memory."""
 SUM_TOLERANCE = 1e-4
 """By how much `sum` may differ from the sum of the cells: float32's precision is far better, other units far worse."""
+BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError)
+"""What h5py raises where a file is damaged."""
 MEND = "write it with calorimeter-preprocess"
 
 
@@ -58,9 +60,12 @@ class ShowersHdf5:
             self.particle = str(self.about.get("particle", ""))
             self.threshold_mev = self._threshold()
             self._count = self._checked_shapes()
-        except BaseException:
+        except InputError:
             self._file.close()
             raise
+        except BROKEN as error:
+            self._file.close()
+            raise InputError(self._broken(error)) from None
 
     def __enter__(self) -> "ShowersHdf5":
         return self
@@ -80,13 +85,16 @@ class ShowersHdf5:
                 images = np.asarray(self._file["ECAL"][start:stop], np.float32)
                 energy, theta = (np.asarray(self._file[name][start:stop], np.float64) for name in NEEDED[1:])
                 sums = np.asarray(self._file["sum"][start:stop], np.float64) if "sum" in self._file else None
-            except (OSError, RuntimeError) as error:
-                raise InputError(f"{self._name}: is a broken HDF5 file ({_said(error)}); {MEND}") from None
+            except BROKEN as error:
+                raise InputError(self._broken(error)) from None
             check_primaries(energy, theta, start, self._name)
             self._check_cells(images, start)
             if sums is not None:
                 self._check_sums(images, sums, start)
             yield from_dense(energy, theta, images)
+
+    def _broken(self, error: BaseException) -> str:
+        return f"{self._name}: is a broken HDF5 file ({_said(error)}); {MEND}"
 
     def _threshold(self) -> float:
         given = self._file.attrs.get("threshold_mev", 0.0)

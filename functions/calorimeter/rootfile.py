@@ -61,7 +61,7 @@ class ShowersFile:
             text = str(self._file[ABOUT])
             tree = self._file[TREE]
             names = tree.keys()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, uproot.exceptions.KeyInFileError) as error:
+        except Exception as error:  # whatever uproot meets in a broken file: it has no family of its own for that
             raise InputError(self._told(error)) from None
         if missing := [name for name in BRANCHES if name not in names]:
             raise InputError(
