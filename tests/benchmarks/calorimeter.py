@@ -1,0 +1,218 @@
+"""What a shower costs on one core: Geant4, GFLASH, the published 3DGAN, and the model that serves, energy by energy.
+
+CPU time, measured in turns, so that a busy moment of the machine hits all alike; medians over the rounds. Geant4's
+start is measured, too, and taken off. The 3DGAN is the published network with random weights: what it costs does not
+depend on them. All give sparse showers in memory; what it costs to write them as HDF5 is told beside.
+"""
+
+import argparse
+import math
+import os
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from functions.calorimeter import geant4, generator, gflash
+from functions.calorimeter.generator import Generator
+from functions.calorimeter.geometry import Geometry, load_geometry
+from functions.calorimeter.hdf5 import Writer
+from functions.calorimeter.showers import Floats, Showers, join
+from tests.benchmarks.report import show
+
+ENERGIES_GEV = (10.0, 20.0, 50.0, 100.0)
+SHIPPED = Path(generator.__file__).parent / f"{generator.MODEL}.onnx"
+MODEL_SHOWERS = 64
+GFLASH_SHOWERS = 64
+GAN_SHOWERS = 16
+GEANT4_GEV = 400.0
+"""What Geant4 simulates at each energy in a round, in showers of at least four."""
+START_GEV = 0.1
+Made = tuple[float, Showers]
+"""CPU seconds, and the showers."""
+Engine = Callable[[float, int], Made]
+"""Showers of an energy, with a seed."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one round in place of five, and no 3DGAN")
+    parser.add_argument("--rounds", type=int, help="how many")
+    parser.add_argument("--model", type=Path, default=SHIPPED, help="another model than the one that is shipped")
+    arguments = parser.parse_args(argv)
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
+    rounds = arguments.rounds or (1 if arguments.quick else 5)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        engines = engines_of(folder, arguments.model, gan=not arguments.quick)
+        seconds, written = measured(engines, rounds, folder)
+    ours = [name for name in engines if name.startswith("ours")]
+    rows = [row(name, seconds[name], seconds["Geant4"]) for name in engines]
+    show(f"CPU ms for each shower on one core, e-, 60 to 120 degrees, siw25; medians of {rounds}", rows)
+    show("CPU ms to write a shower as HDF5", [{"showers of": told, **ms(cost)} for told, cost in written.items()])
+    if ours:
+        meets = [
+            {"ours against": other, "break-even at GeV": break_even(seconds[ours[0]], seconds[other])}
+            for other in engines
+            if other not in ours
+        ]
+        show("where ours costs as much, by straight lines through the medians", meets)
+    return 0
+
+
+def engines_of(folder: Path, model: Path, *, gan: bool) -> dict[str, Engine]:
+    """What is measured, by name; without a shipped model, all but ours."""
+    geometry = load_geometry("siw25")
+    engines: dict[str, Engine] = {"Geant4": full(geometry), "GFLASH": parametrised(geometry)}
+    if gan:
+        path = folder / "3dgan.onnx"
+        path.write_bytes(published(geometry))
+        engines["3DGAN, published"] = learned(Generator(path), GAN_SHOWERS)
+    if model.exists():
+        serving = Generator(model)
+        engines[f"ours ({serving.family})"] = learned(serving, MODEL_SHOWERS)
+    else:
+        print(f"{model.name} is not shipped yet: without ours; name a model with --model")
+    return engines
+
+
+def measured(
+    engines: dict[str, Engine], rounds: int, folder: Path
+) -> tuple[dict[str, dict[float, float]], dict[str, dict[float, float]]]:
+    """CPU seconds of a shower, by engine and energy, and of writing one: medians over the rounds."""
+    geometry = load_geometry("siw25")
+    costs: dict[str, dict[float, list[float]]] = {name: {e: [] for e in ENERGIES_GEV} for name in engines}
+    writing: dict[str, dict[float, list[float]]] = {name: {e: [] for e in ENERGIES_GEV} for name in engines}
+    for energy in ENERGIES_GEV:  # what is done once, is done now
+        for name, engine in engines.items():
+            if name != "Geant4" and energy == ENERGIES_GEV[0]:
+                engine(energy, 0)
+    for number in range(rounds):
+        for energy in ENERGIES_GEV:
+            for name, engine in engines.items():
+                cpu_s, showers = engine(energy, number + 1)
+                costs[name][energy].append(cpu_s / len(showers))
+                began = time.process_time()
+                with Writer(folder / "written.h5", geometry, {"geometry": geometry.as_json()}) as writer:
+                    writer.add(showers)
+                writing[name][energy].append((time.process_time() - began) / len(showers))
+    return medians(costs), {name: cost for name, cost in medians(writing).items() if name != "3DGAN, published"}
+
+
+def full(geometry: Geometry) -> Engine:
+    """Geant4, in its own process, of which the start is taken off."""
+
+    def run(energies: Floats, seed: int) -> Made:
+        given = geant4.Primaries(
+            "e-", energies, angles(len(energies), seed), np.arange(1, len(energies) + 1) + 997 * seed
+        )
+        began = children_s()
+        showers = join(list(geant4.simulate(geometry, given)))
+        return children_s() - began, showers
+
+    def engine(energy_gev: float, seed: int) -> Made:
+        start_s, _ = run(np.full(1, START_GEV), seed)
+        cpu_s, showers = run(np.full(max(4, round(GEANT4_GEV / energy_gev)), energy_gev), seed)
+        return cpu_s - start_s, showers
+
+    return engine
+
+
+def parametrised(geometry: Geometry) -> Engine:
+    """GFLASH."""
+
+    def engine(energy_gev: float, seed: int) -> Made:
+        seeds = np.arange(1, GFLASH_SHOWERS + 1) + 997 * seed
+        began = time.process_time()
+        energies = np.full(GFLASH_SHOWERS, energy_gev)
+        showers = join(list(gflash.simulate(geometry, "e-", energies, angles(len(energies), seed), seeds)))
+        return time.process_time() - began, showers
+
+    return engine
+
+
+def learned(model: Generator, count: int) -> Engine:
+    """A generator by onnxruntime on one thread, with its noise."""
+
+    def engine(energy_gev: float, seed: int) -> Made:
+        began = time.process_time()
+        showers = join(list(model.generate(np.full(count, energy_gev), angles(count, seed), "e-", seed, checked=False)))
+        return time.process_time() - began, showers
+
+    return engine
+
+
+def published(geometry: Geometry) -> bytes:
+    """The 3DGAN in ONNX, with random weights."""
+    from functions.calorimeter.learners import family
+    from functions.calorimeter.learners.learner import TrainingData
+    from layers.learning.distributed import ALONE
+
+    given = np.full(4, 50.0)
+    showers = join(list(gflash.simulate(geometry, "e-", given, angles(4, 1), np.arange(1, 5))))
+    data = TrainingData(geometry, ("e-",), showers, np.zeros(4, np.int64), 0.1)
+    gan = family("3dgan")
+    return gan.make(data, gan.Parameters(batch=2), 1, ALONE).export({}, "benchmark")
+
+
+def angles(count: int, seed: int) -> Floats:
+    """Polar angles, rad."""
+    return np.radians(np.random.default_rng((seed, 1)).uniform(60, 120, count))
+
+
+def children_s() -> float:
+    """CPU seconds of the processes that were started and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def medians(costs: dict[str, dict[float, list[float]]]) -> dict[str, dict[float, float]]:
+    """Of each list."""
+    return {name: {e: statistics.median(all_) for e, all_ in cost.items()} for name, cost in costs.items()}
+
+
+def ms(cost: dict[float, float]) -> dict[str, float]:
+    """Columns of a table."""
+    return {f"{energy:g} GeV": 1e3 * seconds for energy, seconds in cost.items()}
+
+
+def row(name: str, cost: dict[float, float], full_cost: dict[float, float]) -> dict[str, Any]:
+    """What a shower costs, and how many times less than by Geant4."""
+    ratios = {f"Geant4 / it, {energy:g}": full_cost[energy] / seconds for energy, seconds in cost.items()}
+    return {"engine": name, **ms(cost), **ratios}
+
+
+def break_even(ours: dict[float, float], other: dict[float, float]) -> str:
+    """The energy from which on ours is the cheaper, by straight lines in the energy, fitted to relative differences.
+
+    >>> break_even({10.0: 4.0, 100.0: 4.0}, {10.0: 100.0, 100.0: 1000.0})
+    '0.4, beyond the measured energies'
+    >>> break_even({10.0: 4.0, 100.0: 4.0}, {10.0: 2.0, 100.0: 11.0})
+    '30'
+    >>> break_even({10.0: 4.0, 100.0: 4.0}, {10.0: 2.0, 100.0: 2.0})
+    'none: ours costs more'
+    >>> break_even({10.0: 4.0, 100.0: 4.0}, {10.0: 20.0, 100.0: 20.0})
+    'none: ours costs less'
+    """
+    (a, slope_a), (b, slope_b) = line(ours), line(other)
+    at = (a - b) / (slope_b - slope_a) if not math.isclose(slope_a, slope_b, abs_tol=1e-9) else -1.0
+    if at <= 0 or slope_b < slope_a:
+        return f"none: ours costs {'less' if sum(ours.values()) < sum(other.values()) else 'more'}"
+    return f"{at:.2g}" + ("" if min(ours) <= at <= max(ours) else ", beyond the measured energies")
+
+
+def line(cost: dict[float, float]) -> tuple[float, float]:
+    """Cost at 0 GeV, and by how much it grows with each."""
+    energy, seconds = np.array(list(cost)), np.array(list(cost.values()))
+    slope, start = np.polyfit(energy, seconds, 1, w=1 / seconds)
+    return float(start), float(slope)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
