@@ -2,10 +2,13 @@
 forked. As a module it is one attempt, for torchrun to start.
 """
 
+import contextlib
 import json
 import multiprocessing
 import os
+import random
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Mapping
@@ -34,13 +37,33 @@ def start(folder: Path, environ: Mapping[str, str]) -> BaseProcess:
     return process
 
 
-def ended(process: BaseProcess) -> int:
-    """Its exit status; minus the signal that ended it."""
-    process.join(120)
-    assert process.exitcode is not None, "it runs still"
-    code = process.exitcode
-    process.close()
-    return code
+def ended(*processes: BaseProcess) -> list[int | None]:
+    """The exit status of each, minus the signal that ended it; None for one that had to be killed."""
+    codes = []
+    for process in processes:
+        process.join(120)
+        codes.append(process.exitcode)
+        process.kill()
+        process.join()
+        process.close()
+    return codes
+
+
+def ranks(extra: Mapping[str, str]) -> list[dict[str, str]]:
+    """The variables of two processes, as `srun` sets them (docs/training.md).
+
+    The port is none that the system gives to whoever connects, for a rank that is early may connect to itself there.
+    """
+    both = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), **extra}
+    return [{**both, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
+
+
+def _free_port() -> int:
+    while True:
+        port = random.SystemRandom().randrange(15_000, 30_000)
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            return port
 
 
 def task(folder: Path, showers: Input, request: Mapping[str, object]) -> Path:

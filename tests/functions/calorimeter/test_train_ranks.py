@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 
 from layers.runtime import Input
-from tests.functions.calorimeter.attempts import ended, start, task
+from tests.functions.calorimeter.attempts import ended, ranks, start, task
 from tests.functions.calorimeter.trainings import TINY, files, prepared
 
 pytest.importorskip("torch", reason="torch is not installed: ./dioscar install train")
@@ -37,18 +36,9 @@ def together(showers: Input, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def ranks(extra: dict[str, str]) -> list[dict[str, str]]:
-    """The variables of two processes, as `srun` sets them (docs/training.md)."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = str(one.getsockname()[1])
-    both = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, **extra}
-    return [{**both, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
-
-
 def test_two_ranks_train_what_one_does_with_the_same_batch(together: Path, showers: Input, tmp_path: Path) -> None:
     alone = task(tmp_path / "alone", showers, REQUEST)
-    assert ended(start(alone, {})) == 0, (alone / "log").read_text()
+    assert ended(start(alone, {})) == [0], (alone / "log").read_text()
     first, second = (h5py.File(folder / "out/r.json.weights.h5") for folder in (alone, together))
     with first, second:
         for name in ("inner.weight", "inner.bias", "outer.weight", "outer.bias"):
@@ -69,9 +59,9 @@ def test_what_ends_one_of_two_ranks_ends_both_and_they_go_on(
 ) -> None:
     folder = task(tmp_path / "ended", showers, REQUEST)
     both = [start(folder, one) for one in ranks({"TINY_SIGNAL": f"1 12 {int(sent)}"})]
-    assert [ended(one) for one in both] == codes, (folder / "log").read_text()
+    assert ended(*both) == codes, (folder / "log").read_text()
     assert not files(folder)
-    assert [ended(one) for one in [start(folder, one) for one in ranks({})]] == [0, 0], (folder / "log").read_text()
+    assert ended(*(start(folder, one) for one in ranks({}))) == [0, 0], (folder / "log").read_text()
     assert files(folder) == files(together)
     (record,) = (folder / "out/_runs").glob("*/*.json")
     assert json.loads(record.read_text())["ranks"] == 2
