@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from functions.calorimeter import hdf5
+from functions.calorimeter import generate, hdf5
 from functions.calorimeter import simulate as calorimeter
 from functions.pulsar import synthesise, train
 from layers.runtime import read_request
 
 ROOT = Path(__file__).parents[2]
-TOLD = {"seed": "from the request's bytes", "classes": "all nine", "detector": "none"}
+TOLD = {"seed": "from the request's bytes", "classes": "all nine", "detector": "none", "geometry": "the model's"}
 """Defaults that a text tells in words."""
 
 
@@ -40,6 +40,7 @@ def told(field: Field[Any]) -> set[str]:
     ("function", "table"),
     [
         (calorimeter, section("calorimeter.md", "The request")),
+        (generate, section("calorimeter-generate.md", "The request")),
         (synthesise, section("pulsar.md", "`pulsar-synthesise`")),
         (train, section("pulsar.md", "`pulsar-train`")),
     ],
@@ -57,7 +58,12 @@ def test_every_key_of_a_request_is_told_with_its_default(function: ModuleType, t
 def test_the_examples_are_valid(tmp_path: Path) -> None:
     assert read_request(calorimeter.Request, ROOT / "functions/calorimeter/request.json").showers == 20
     source = tmp_path / "request.json"
-    for name, function in (("calorimeter.md", calorimeter), ("pulsar.md", synthesise), ("pulsar.md", train)):
+    for name, function in (
+        ("calorimeter.md", calorimeter),
+        ("calorimeter-generate.md", generate),
+        ("pulsar.md", synthesise),
+        ("pulsar.md", train),
+    ):
         valid = 0
         for example in re.findall(r"^    (\{.*?\})\n(?=\n)", text(name), re.DOTALL | re.MULTILINE):
             known = {field.name for field in fields(function.Request)}
