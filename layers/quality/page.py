@@ -1,7 +1,7 @@
 """A report as one HTML page that needs nothing else: no script, no style sheet, no picture of another host."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from html import escape
 from typing import Any
 
@@ -19,11 +19,15 @@ _ABSENT = {"promotion": "none: the file that comes with the twin", "seed": "none
 _WHOSE = (("candidate", "#0b57d0", 12), ("serving", "#5b6067", 28))
 
 
-def page(document: Mapping[str, Any]) -> str:
-    """The page of a report document (`layers.quality.report`)."""
+def page(document: Mapping[str, Any], parts: Iterable[str] = (), told: Collection[str] = ()) -> str:
+    """The page of a report document (`layers.quality.report`).
+
+    `parts` are a twin's own, HTML that stands before the facts; `told` are the facts that they tell, not told again.
+    """
     passed = bool(document["passed"])
     title = f"{document['model']}: {'passes' if passed else 'is refused'}"
-    rest = {k: v for k, v in document.items() if k not in ("version", "model", "passed", "level", "reasons", "metrics")}
+    known = {"version", "model", "passed", "level", "reasons", "metrics", *told}
+    rest = {name: value for name, value in document.items() if name not in known}
     return "".join(
         [
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
@@ -32,6 +36,7 @@ def page(document: Mapping[str, Any]) -> str:
             f'<h1 class="{"yes" if passed else "no"}">{escape(title)}</h1>\n',
             *_reasons(document["reasons"]),
             *_metrics(document["metrics"], float(document["level"])),
+            *parts,
             *(part for name, value in rest.items() for part in _facts(name, value)),
             "</body></html>\n",
         ]
