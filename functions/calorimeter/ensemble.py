@@ -33,8 +33,8 @@ LEAST_HITS = 10
 """Monte Carlo showers of a slice that have anything in a bin, below which its error is no Gaussian one."""
 LEAST_PART = 2e-3
 """Bins with a smaller part of an observable's sum are left out."""
-VISIBLE = np.linspace(0.012, 0.030, 37)
-"""Edges of the bins of S/E."""
+VISIBLE = np.geomspace(1e-3, 0.5, 201)
+"""Edges of the bins of S/E, 3 % wide, for any calorimeter."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def places(name: str, bins: int) -> Floats:
     if name == "spectrum":
         return np.exp((np.log(SPECTRUM_MEV[1:]) + np.log(SPECTRUM_MEV[:-1])) / 2)
     if name == "visible":
-        return (VISIBLE[1:] + VISIBLE[:-1]) / 2
+        return np.asarray((VISIBLE[1:] + VISIBLE[:-1]) / 2)
     middle = (bins - 1) / 2 if name.startswith("lateral") else 0.0
     return np.arange(bins, dtype=np.float64) - middle
 
@@ -135,7 +135,7 @@ class Sums:
     """Sum of each bin, (slices, bins)."""
     second: dict[str, Floats] = field(default_factory=dict)
     """Sum of squares."""
-    filled: dict[str, Counts] = field(default_factory=dict)
+    filled: dict[str, Floats] = field(default_factory=dict)
     """Showers that have anything in a bin."""
 
     def __post_init__(self) -> None:
@@ -145,13 +145,12 @@ class Sums:
         """Count showers in; those beyond the slices are left out."""
         number = self.slices.of(seen.energy_gev, seen.theta)
         inside = number >= 0
-        self.count += np.bincount(number[inside], minlength=len(self.slices))
+        which = (number[inside] == np.arange(len(self.slices))[:, None]).astype(float)
+        self.count += which.sum(axis=1).astype(np.int64)
         for name, observable in OBSERVABLES.items():
             rows = observable.bins(seen)[inside]
-            shape = (len(self.slices), rows.shape[1])
-            for sums, values in ((self.first, rows), (self.second, rows**2), (self.filled, rows > 0)):
-                total = sums.setdefault(name, np.zeros(shape))  # type: ignore[arg-type]
-                np.add.at(total, number[inside], values)
+            for sums, values in ((self.first, rows), (self.second, rows**2), (self.filled, (rows > 0).astype(float))):
+                sums[name] = sums.get(name, 0.0) + which @ values
 
     def mean(self, name: str) -> Floats:
         """The mean of each bin, (slices, bins); NaN in an empty slice."""

@@ -60,6 +60,8 @@ def figure(width: float, height: float, dpi: int = 90) -> Any:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    made = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
+    made = Figure(figsize=(width, height), dpi=dpi)
     FigureCanvasAgg(made)
+    # margins in inches: matplotlib's own layouts draw everything twice
+    made.subplots_adjust(0.65 / width, 0.5 / height, 1 - 0.15 / width, 1 - 0.3 / height, wspace=0.25, hspace=0.1)
     return made
