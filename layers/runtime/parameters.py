@@ -70,7 +70,7 @@ def read_object(cls: type[T], document: Mapping[str, Any], where: str, what: str
             raise InputError(f'{where}: "{key}" is no key of {what}; {mend}')
         try:
             values[key] = _from_json(value, hints[key])
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise InputError(f"{where}: {key}: {json.dumps(value)} is no {_describe(hints[key])}") from None
     missing = [
         field.name

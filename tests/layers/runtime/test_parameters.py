@@ -90,6 +90,7 @@ def test_a_request_is_typed_and_its_inputs_are_left_to_the_runtime(tmp_path: Pat
         ({"events": True}, "r.json: events: true is no whole number"),
         ({"events": None}, "r.json: events: null is no whole number"),
         ({"events": 1, "band": 3}, "r.json: band: 3 is no list of number"),
+        ({"events": 1, "band": [10**400]}, "0] is no list of number"),
         ({"events": 0}, "r.json: events: 0 is too few; ask for 1 or more"),
         ([1], "r.json: holds a JSON list; send a JSON object"),
         ("{", "r.json: is no JSON"),
