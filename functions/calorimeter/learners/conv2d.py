@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from functions.calorimeter.learners import gan_models
+from functions.calorimeter.learners.conv2d_begin import begin
 from functions.calorimeter.learners.conv2d_networks import (
     HIT_MEV,
     Axis,
@@ -133,7 +134,7 @@ class Conv2d:
             torch.from_numpy(values.astype(np.float32))
             for values in (first.showers.energy_gev, first.showers.theta, first.particle)
         )
-        generator.begin_with(windows, Axis(self.form).conditions(energy, theta, particle), energy)
+        begin(generator, windows, Axis(self.form).conditions(energy, theta, particle), energy)
         discriminator.scale_by(torch.from_numpy(windows), energy)
         self.generator, self.discriminator = generator.to(ranks.device), discriminator.to(ranks.device)
         self.average = copy.deepcopy(self.generator).requires_grad_(False)
@@ -164,7 +165,7 @@ class Conv2d:
 
     def _noise(self, count: int) -> tuple[Tensor, Tensor]:
         latent = torch.randn(count, self.form.latent)
-        maps = torch.randn(count, self.form.layers, self.form.window, self.form.window)
+        maps = torch.randn(count, 2 * self.form.layers, self.form.window, self.form.window)
         return latent.to(self.ranks.device), maps.to(self.ranks.device)
 
     def _teach(self, batch: Batch, real: Tensor, *, penalised: bool) -> dict[str, float]:
@@ -274,7 +275,7 @@ class Conv2d:
             onnx.Tensor("normal_latent", (None, self.form.latent), "", "standard normal random numbers of a shower"),
             onnx.Tensor(
                 "normal_cells",
-                (None, self.form.layers, self.form.window, self.form.window),
+                (None, 2 * self.form.layers, self.form.window, self.form.window),
                 "",
                 "standard normal random numbers of the places about its axis",
             ),

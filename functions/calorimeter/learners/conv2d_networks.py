@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from functions.calorimeter.geometry import AXIS_DEPTH_MM, Geometry
-from functions.calorimeter.showers import Energies, Floats, Showers
+from functions.calorimeter.showers import Energies, Showers
 
 CELLS_MEV = 0.2
 """Cells are seen as log(1 + e / 0.2 MeV): linear in the noise of hits, logarithmic in a shower's core."""
@@ -30,10 +30,10 @@ SPECTRUM_MEV = (0.3, 1.0, 3.0, 10.0, 30.0)
 """Energies above which cells are counted."""
 LEAST_SPREAD = 1e-3
 """Of a feature, which is divided by it."""
-LEAST_PART = 1e-4
-"""Of a layer, of which there is a logarithm."""
-SPREAD = (0.1, 3.0)
-"""Of a cell's logarithm of energy, from the least to the most."""
+CLOSED = 15.0
+"""By how much the logarithm of a cell's energy falls where its noise is a unit below the gate."""
+LEAST, FARTHEST = 0.01, 4.0
+"""Of a layer's energy over the mean one, what is added to it; and its logarithm at most."""
 
 
 @dataclass(frozen=True)
@@ -146,10 +146,10 @@ def windows_of(showers: Showers, form: Form) -> Energies:
 class Generator(nn.Module):  # type: ignore[misc]
     """Conditions and noise to windows: the energy of each layer, and how it is shared among its cells.
 
-    Sums over layers and cells are those of a small network of their own, so the image decides on shapes alone. The
-    shares of a layer are a softmax of the image, about a mean of each cell (`middle`) and with a noise of its own
-    (`spread`): what is far from the axis is hit now and then. Cells below the threshold are empty, and the way back
-    passes through that as though they were not.
+    Sums over layers and cells are those of a small network of their own, so the image decides on shapes alone. A cell
+    is hit where its noise is above `gate`; the shares of a layer are a softmax of `middle`, and of the cell's other
+    noise times `spread`. Both depend on the layer's energy, and the image is added to both. Cells below the threshold
+    are empty, and the way back passes through that as though they were not.
     """
 
     def __init__(self, form: Form) -> None:
@@ -157,7 +157,7 @@ class Generator(nn.Module):  # type: ignore[misc]
         self.form, width = form, form.channels
         self.sizes = [-(-form.window // 4), -(-form.window // 2), form.window]
         self.first = nn.Linear(form.conditions + form.latent, width * self.sizes[0] ** 2)
-        outputs = [width, width, width, form.layers]
+        outputs = [width, width, width, 2 * form.layers]
         self.convolutions = nn.ModuleList(nn.Conv2d(width, count, 3, padding=1) for count in outputs)
         self.energies = nn.Sequential(
             nn.Linear(form.conditions + form.latent, 96),
@@ -167,8 +167,9 @@ class Generator(nn.Module):  # type: ignore[misc]
             nn.Linear(96, form.layers + 1),
         )
         self.direct = nn.Linear(form.conditions + form.latent, form.layers + 1)
-        self.middle = nn.Parameter(torch.zeros(form.layers, form.window, form.window))
-        self.spread = nn.Parameter(torch.ones(form.layers, form.window, form.window))
+        for name in ("gate", "gate_slope", "middle", "middle_slope", "spread"):
+            setattr(self, name, nn.Parameter(torch.zeros(form.layers, form.window, form.window)))
+        self.register_buffer("reference", torch.ones(form.layers))
         for convolution in self.convolutions:
             nn.init.kaiming_normal_(convolution.weight, SLOPE)
             nn.init.zeros_(convolution.bias)
@@ -179,30 +180,6 @@ class Generator(nn.Module):  # type: ignore[misc]
             self.direct.weight.zero_()
             self.direct.bias.zero_()
 
-    def begin_with(self, windows: Energies, conditions: Tensor, energy_gev: Tensor) -> None:
-        """Begin with how often and how much each cell of these showers is hit, and with a linear model of the layers.
-
-        It has the logarithms of sums and of the layers' parts, with their covariance.
-        """
-        middle, spread = lognormal(windows, self.form.threshold_mev)
-        layers = torch.from_numpy(windows.sum(axis=(2, 3), dtype=np.float64))
-        total = layers.sum(dim=1, keepdim=True).clamp(min=1e-3)
-        scale = torch.log(total / (1e3 * SAMPLING_FRACTION * energy_gev[:, None]))
-        wanted = torch.cat([torch.log((layers / total).clamp(min=LEAST_PART)), scale], dim=1)
-        ones = torch.cat([conditions.double(), torch.ones(len(wanted), 1)], dim=1)
-        mean = torch.linalg.lstsq(ones, wanted, driver="gelsd").solution
-        _, sizes, ways = torch.linalg.svd(wanted - ones @ mean, full_matrices=False)
-        count = min(len(sizes), self.form.latent)
-        with torch.no_grad():
-            self.middle.copy_(torch.from_numpy(middle - middle.max(axis=(1, 2), keepdims=True)))
-            self.spread.copy_(torch.from_numpy(spread))
-            self.direct.bias.copy_(mean[-1])
-            self.direct.weight[:, : self.form.conditions] = mean[:-1].T.float()
-            start = self.form.conditions
-            self.direct.weight[:, start : start + count] = (
-                (ways[:count] * sizes[:count, None]).T / len(wanted) ** 0.5
-            ).float()
-
     def forward(self, conditions: Tensor, energy_gev: Tensor, latent: Tensor, maps: Tensor) -> Tensor:
         given = torch.cat([conditions, latent], dim=1)
         x = self.first(given).reshape(given.shape[0], self.form.channels, self.sizes[0], self.sizes[0])
@@ -211,30 +188,16 @@ class Generator(nn.Module):  # type: ignore[misc]
             if number in (1, 2):
                 x = functional.interpolate(x, size=(self.sizes[number], self.sizes[number]), mode="nearest")
             x = convolution(x)
-        shares = x + self.middle + self.spread * maps
         found = self.direct(given) + self.energies(given)
         total = 1e3 * SAMPLING_FRACTION * energy_gev * torch.exp(found[:, -1])
         layers = total[:, None] * torch.softmax(found[:, :-1], dim=1)
+        depth = self.form.layers
+        u = torch.log(layers / self.reference + LEAST).clamp(-FARTHEST, FARTHEST)[:, :, None, None]
+        closed = self.gate + self.gate_slope * u + x[:, :depth] - maps[:, :depth]
+        shares = self.middle + self.middle_slope * u + self.spread * maps[:, depth:] + x[:, depth:]
+        shares = shares - CLOSED * torch.relu(closed)
         parts = torch.softmax(shares.flatten(2), dim=2).reshape(shares.shape)
         return Cut.apply(layers[:, :, None, None] * parts, self.form.threshold_mev)
-
-
-def lognormal(windows: Energies, threshold_mev: float) -> tuple[Floats, Floats]:
-    """Mean and spread of the logarithm of each cell's energy in MeV, shape (layer, x, y); the threshold cuts a part.
-
-    Of a normal distribution cut at log threshold, what is left has the part p and the mean m of the cell's hits:
-    p = Phi(-a), m = log threshold + s (phi(a) / p - a), in units of the spread s.
-    """
-    hit = windows > 0
-    count = hit.sum(axis=0)
-    part = (count + 0.05) / (len(windows) + 0.1)
-    over = np.where(hit, np.log(np.where(hit, windows, 1) / threshold_mev), 0).sum(axis=0, dtype=np.float64)
-    excess = (over + 1.0) / (count + 1.0)
-    normal = torch.distributions.Normal(torch.tensor(0.0, dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64))
-    cut = -normal.icdf(torch.from_numpy(part))
-    gap = (torch.exp(normal.log_prob(cut)) / torch.from_numpy(part) - cut).numpy()
-    spread = np.clip(excess / gap, *SPREAD)
-    return np.log(threshold_mev) - cut.numpy() * spread, spread
 
 
 class Cut(torch.autograd.Function):  # type: ignore[misc]
