@@ -102,7 +102,8 @@ def test_what_is_scaled_comes_back(seen: Observables) -> None:
     values = quantities(seen, 0.1, np.random.default_rng(1))
     slope = np.tan(np.pi / 2 - seen.theta)
     particle = np.repeat([0, 1], COUNT // 2)
-    fitted, normal = scaling.fit(values, seen.energy_gev, np.abs(slope), particle, 2)
+    fitted = scaling.fit(values, seen.energy_gev, np.abs(slope), particle, 2)
+    normal = fitted.forth(values, seen.energy_gev, np.abs(slope), particle)
     assert abs(float(normal.mean())) < 0.05
     assert 0.9 < float(normal.std()) < 1.1
     back = fitted.back(
@@ -149,7 +150,7 @@ def test_cells_agree_with_widths_core_and_hottest_cell_that_were_asked_for() -> 
     room = 5 + 20 * torch.rand(count, depth)
     above = torch.exp(-torch.hypot(x, y) + 0.5 * torch.randn_like(x)) * there
     cells = Drawn(x, y, there, room, 0.1)
-    start = agreed(above, cells, torch.zeros(count, 8), 0)
+    start = agreed(above, cells, torch.zeros(count, 9), 0)
     start = start * (room / start.sum(dim=2))[..., None] + 0.1 * there
     total = start.sum(dim=(1, 2))
     widths = [torch.sqrt((start * a**2).sum(dim=(1, 2)) / total) * (1 + 0.05 * torch.randn(count)) for a in (x, y)]
@@ -157,8 +158,11 @@ def test_cells_agree_with_widths_core_and_hottest_cell_that_were_asked_for() -> 
     core = (start * inside).sum(dim=(1, 2)) / total
     hottest = start.amax(dim=(1, 2)) * 1.05 / total
     rest = [torch.log(widths[0] + 0.05), torch.log(widths[1] + 0.05), torch.log((core + 1e-3) / (1 - core + 1e-3))]
-    numbers = torch.stack([*rest, torch.log(hottest), *[torch.zeros(count)] * 4], dim=1)
-    energy = agreed(above, cells, numbers, 6) + 0.1 * there
+    radius = torch.full((count,), 4.5)
+    numbers = torch.stack([*rest, torch.log(hottest), torch.log(radius + 0.3), *[torch.zeros(count)] * 4], dim=1)
+    energy = agreed(above, cells, numbers, 12) + 0.1 * there
+    beyond = (torch.hypot(x, y) > radius[:, None, None]).float()
+    assert float(((energy * beyond).sum(dim=(1, 2)) / total - 0.1).abs().median()) < 0.01
     assert torch.allclose(energy.sum(dim=2), room + 3.0, rtol=1e-3)
     for measure, wanted in ((x, widths[0]), (y, widths[1])):
         found = torch.sqrt((energy * measure**2).sum(dim=(1, 2)) / total)

@@ -1,4 +1,4 @@
-"""Cells that agree with what the first stage said of the whole shower: its widths, its core and its hottest cell.
+"""Cells that agree with what the first stage said of the whole shower: its widths, core, radius and hottest cell.
 
 Cells are drawn one by one, so that a shower's widths would scatter about what was asked for. Its energies are tilted by
 a factor that depends on the place and keeps each layer's energy (as exponential tilting does), found by Newton's
@@ -10,10 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from functions.calorimeter.learners.two_stage.quantities import CORE_ROOM, EMPTY_MEV, WIDTH_SHIFT
+from functions.calorimeter.learners.two_stage.quantities import CORE_ROOM, EMPTY_MEV, RADIUS_SHIFT, WIDTH_SHIFT
+from functions.calorimeter.observables import CONTAINED
 
-LARGEST_TILT = 0.6
+LARGEST_TILT = 1.0
 CORE_CELLS = 1.5
+FAR_CELLS = 10.0
+"""Widths are mended where they come from: by the cells that are as far from the axis as this."""
 SHARPNESS = 8
 
 
@@ -37,10 +40,13 @@ def agreed(above: Tensor, cells: Drawn, whole: Tensor, sweeps: int) -> Tensor:
     core = torch.exp(whole[:, 2])
     inside = ((torch.abs(cells.x) <= CORE_CELLS) & (torch.abs(cells.y) <= CORE_CELLS)).to(above)
     x2, y2 = cells.x**2, cells.y**2
+    radius = (torch.exp(whole[:, 4]) - RADIUS_SHIFT).clamp(0)
+    beyond = (torch.sqrt(x2 + y2) > radius[:, None, None] + 1e-3).to(above)
     wanted = (
-        (x2, torch.log(x2 + 0.5), (torch.exp(whole[:, 0]) - WIDTH_SHIFT).clamp(0) ** 2),
-        (y2, torch.log(y2 + 0.5), (torch.exp(whole[:, 1]) - WIDTH_SHIFT).clamp(0) ** 2),
         (inside, inside, ((1 + CORE_ROOM) * core - CORE_ROOM) / (1 + core)),
+        (beyond, beyond, torch.full_like(core, 1 - CONTAINED)),
+        (x2, x2 / (x2 + FAR_CELLS**2), (torch.exp(whole[:, 0]) - WIDTH_SHIFT).clamp(0) ** 2),
+        (y2, y2 / (y2 + FAR_CELLS**2), (torch.exp(whole[:, 1]) - WIDTH_SHIFT).clamp(0) ** 2),
     )
     hottest = (torch.exp(whole[:, 3]) * (total + EMPTY_MEV) - EMPTY_MEV).clamp(cells.threshold)
     above = with_hottest(scaled(above, cells.room), base, cells.room, hottest)

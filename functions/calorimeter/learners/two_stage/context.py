@@ -34,7 +34,7 @@ class Shower:
     hits: Tensor
     """Whole numbers, (n, layers)."""
     whole: Tensor
-    """`quantities.WHOLE`, (n, 8)."""
+    """`quantities.WHOLE`, (n, 9)."""
 
 
 class Context(nn.Module):  # type: ignore[misc]

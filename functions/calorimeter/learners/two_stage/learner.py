@@ -19,7 +19,7 @@ from functions.calorimeter.learners.two_stage import scaling
 from functions.calorimeter.learners.two_stage.context import Shower
 from functions.calorimeter.learners.two_stage.flow import FlowLoss
 from functions.calorimeter.learners.two_stage.network import CellsLoss, TwoStage, log_above
-from functions.calorimeter.learners.two_stage.quantities import WHOLE, quantities, whole
+from functions.calorimeter.learners.two_stage.quantities import ACROSS, WHOLE, quantities, whole
 from functions.calorimeter.learners.two_stage.started import take_over
 from functions.calorimeter.observables import THRESHOLD_MEV, observe
 from functions.calorimeter.showers import Floats
@@ -30,6 +30,9 @@ FAMILY = "two-stage"
 QUANTITIES_STREAM, NOISE_STREAM, CELLS_STREAM = 31, 32, 33
 MORE_PLACES = 1.15
 """Room for hits in a layer, over the most that were seen."""
+DRAWS = 8
+"""Of the numbers that fill the gaps between whole numbers of hits, for each shower."""
+WIDTHS = ("hits_width", "energies_width")
 CELLS_SEED = 1 << 20
 """Beside the seed: batches of the second stage are others than those of the first."""
 
@@ -53,12 +56,13 @@ class Parameters:
     """Steps of the first stage for one of the second."""
     cells_batch: int = 24
     cells_learning_rate: float = 3e-3
-    cells_width: int = 96
+    hits_width: int = 96
+    energies_width: int = 64
     warm_up: float = 0.1
     """Part of the steps in which the rates rise; then they fall along a cosine."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "width", "blocks", "flow_steps", "cells_every", "cells_batch", "cells_width"):
+        for name in ("steps", "batch", "width", "blocks", "flow_steps", "cells_every", "cells_batch", *WIDTHS):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)} is less than 1")
         for name in ("learning_rate", "cells_learning_rate", "warm_up"):
@@ -78,8 +82,10 @@ class Learner:
         self.threshold_mev = max(data.threshold_mev, THRESHOLD_MEV)
         seen = observe(data.showers, geometry, self.threshold_mev)
         slope = np.tan(math.pi / 2 - seen.theta)
-        values = quantities(seen, self.threshold_mev, np.random.default_rng((seed, QUANTITIES_STREAM)))
-        fitted, normal = scaling.fit(values, seen.energy_gev, np.abs(slope), data.particle, count)
+        rng = np.random.default_rng((seed, QUANTITIES_STREAM))
+        draws = [quantities(seen, self.threshold_mev, rng) for _ in range(DRAWS)]
+        at = (seen.energy_gev, np.abs(slope), data.particle)
+        fitted = scaling.fit(draws[0], *at, count)
         most = int(min(geometry.cells**2, math.ceil(MORE_PLACES * seen.layer_hits.max()) + 2))
         self._architecture = {
             "geometry": geometry.as_json(),
@@ -97,7 +103,7 @@ class Learner:
         self.network.context.spread.copy_(torch.from_numpy(np.maximum(numbers.std(axis=0), 1e-3)))
         kinds = torch.eye(count)[torch.from_numpy(data.particle)]
         energy_gev, tilt = torch.from_numpy(seen.energy_gev).float(), torch.from_numpy(np.abs(slope)).float()
-        self._normal = torch.from_numpy(normal).float()
+        self._normal = torch.from_numpy(np.stack([fitted.forth(values, *at) for values in draws])).float()
         self._conditions = self.network.conditions(energy_gev, tilt, kinds)
         layers, hits, numbers_ = (
             torch.from_numpy(values).float() for values in (seen.layers, seen.layer_hits, numbers)
@@ -136,10 +142,12 @@ class Learner:
         batch = min(p.batch, len(self.data))
         mine = self.ranks.share(batch)
         rng = np.random.default_rng((self.seed, NOISE_STREAM, number))
-        noise = rng.standard_normal((batch, self._normal.shape[1]), np.float32)[mine]
+        noise = rng.standard_normal((batch, self._normal.shape[2]), np.float32)[mine]
         time = 1 / (1 + np.exp(-rng.standard_normal((batch, 1), np.float32)))[mine]
+        showers = self._normal[rng.integers(0, DRAWS, batch)[mine], rows]
+        showers[:, ACROSS] *= torch.from_numpy(rng.choice(np.array([-1.0, 1.0], np.float32), (batch, 1))[mine])
         drawn = (torch.from_numpy(noise), torch.from_numpy(time))
-        loss = self._flow(*(part.to(device) for part in (self._normal[rows], *drawn, self._conditions[rows])))
+        loss = self._flow(*(part.to(device) for part in (showers, *drawn, self._conditions[rows])))
         self._optimise(0, loss, p.learning_rate, number)
         return float(loss.detach())
 
@@ -246,7 +254,8 @@ def build(architecture: Mapping[str, Any]) -> dict[str, TwoStage]:
         knots=int(architecture["knots"]),
         width=p.width,
         blocks=p.blocks,
-        cell_width=p.cells_width,
+        hits_width=p.hits_width,
+        energies_width=p.energies_width,
         flow_steps=p.flow_steps,
     )
     return {"generator": generator}

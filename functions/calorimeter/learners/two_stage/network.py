@@ -13,7 +13,7 @@ from functions.calorimeter.learners.two_stage.flow import Flow
 from functions.calorimeter.learners.two_stage.quantities import WHOLE
 from functions.calorimeter.learners.two_stage.scaling import REFERENCE_GEV, Scaling
 
-SWEEPS = 4
+SWEEPS = 6
 
 
 class CellsLoss(nn.Module):  # type: ignore[misc]
@@ -54,7 +54,8 @@ class TwoStage(nn.Module):  # type: ignore[misc]
         knots: int,
         width: int,
         blocks: int,
-        cell_width: int,
+        hits_width: int,
+        energies_width: int,
         flow_steps: int,
     ) -> None:
         super().__init__()
@@ -64,8 +65,8 @@ class TwoStage(nn.Module):  # type: ignore[misc]
         self.scaling = Scaling(self.quantities, particles, knots)
         self.context = Context(geometry, particles, threshold_mev)
         self.flow = Flow(self.quantities, 2 + particles, width, blocks)
-        self.hits = Hits(self.cells, self.context.size, cell_width)
-        self.energies = Energies(self.context.size, cell_width)
+        self.hits = Hits(self.cells, self.context.size, hits_width)
+        self.energies = Energies(self.context.size, energies_width)
 
     def kinds(self, particle: Tensor) -> Tensor:
         """Particles as one-hot, (n, particles)."""

@@ -1,4 +1,4 @@
-"""What the first stage generates of a shower: energy and hits of each layer, and eight numbers of the whole.
+"""What the first stage generates of a shower: energy and hits of each layer, and nine numbers of the whole.
 
 All are logarithms or centres, so that a flow has no edges to learn. Showers with an inclined axis are mirrored to one
 side first: the generator is exactly symmetric.
@@ -10,19 +10,22 @@ from functions.calorimeter.geometry import Geometry
 from functions.calorimeter.observables import Observables
 from functions.calorimeter.showers import Floats
 
-WHOLE = ("width_x", "width_y", "core", "hottest", "centre_x", "centre_y", "slope_x", "slope_y")
+WHOLE = ("width_x", "width_y", "core", "hottest", "radius_90", "centre_x", "centre_y", "slope_x", "slope_y")
 """Of the whole shower, after energies and hits of the layers."""
+ACROSS = (WHOLE.index("centre_x") - len(WHOLE), WHOLE.index("slope_x") - len(WHOLE))
+"""Columns that change sign where a shower is mirrored across the plane of its axis."""
 EMPTY_MEV = 0.005
 """Empty layers are told as an energy from here to the threshold, drawn evenly in it: nothing has no logarithm."""
 HITS_SHIFT = 0.3
 WIDTH_SHIFT = 0.05
 CORE_ROOM = 1e-3
+RADIUS_SHIFT = 0.3
 SLOPE_MM = 50.0
 """Slopes of the axis are told in cells for this depth."""
 
 
 def quantities(seen: Observables, threshold_mev: float, rng: np.random.Generator) -> Floats:
-    """One row a shower: log(L / E), log(hits + u), then `WHOLE`; shape (n, 2 layers + 8).
+    """One row a shower: log(L / E), log(hits + u), then `WHOLE`; shape (n, 2 layers + 9).
 
     Empty layers and whole numbers of hits are spread evenly (by `rng`), so that they have a density.
     """
@@ -32,7 +35,7 @@ def quantities(seen: Observables, threshold_mev: float, rng: np.random.Generator
 
 
 def whole(seen: Observables) -> Floats:
-    """The numbers `WHOLE`, shape (n, 8): widths and centres in cells, core and hottest cell as parts of the energy.
+    """The numbers `WHOLE`, shape (n, 9): widths, radius and centres in cells, core and hottest cell as parts.
 
     What lies across the plane of the axis is as it is; in that plane, it is mirrored to the side of theta < 90 degrees.
     """
@@ -48,6 +51,7 @@ def whole(seen: Observables) -> Floats:
             np.log(seen.width_y + WIDTH_SHIFT),
             np.log((core + CORE_ROOM) / (1 - core + CORE_ROOM)),
             np.log((seen.hottest + EMPTY_MEV) / (seen.visible + EMPTY_MEV)),
+            np.log(seen.radius_90 + RADIUS_SHIFT),
             (seen.parts * x).sum(axis=1),
             (seen.parts * y).sum(axis=1) * side,
             (seen.parts * off * x).sum(axis=1) / spread,

@@ -30,6 +30,23 @@ class Scaling(nn.Module):  # type: ignore[misc]
         self.register_buffer("normal", torch.zeros(knots))
         self.register_buffer("bends", torch.zeros(knots, quantities))
 
+    def forth(self, quantities: Floats, energy_gev: Floats, slope: Floats, particle: Counts) -> Floats:
+        """Nearly normal numbers of quantities, in double precision: the inverse of `back`."""
+        kinds = torch.eye(self.particles, dtype=torch.float64)[torch.from_numpy(particle)]
+        terms = basis(torch.from_numpy(energy_gev), torch.from_numpy(slope), kinds).numpy()
+        few = terms[:, : SPREAD_TERMS * self.particles]
+        means, spreads, bends = (tensor.double().numpy() for tensor in (self.means, self.spreads, self.bends))
+        left = (quantities - terms @ means) / np.exp(few @ spreads)
+        normal = self.normal.double().numpy()
+        rates = np.cumsum(bends, axis=0)[:-1]
+        steps = np.concatenate([np.zeros_like(rates[:1]), np.cumsum(rates * np.diff(normal)[:, None], axis=0)])
+        knots = self.start.double().numpy() + steps
+        columns = [
+            np.interp(column, at, normal) + np.minimum(column - at[0], 0) + np.maximum(column - at[-1], 0)
+            for column, at in zip(left.T, knots.T, strict=True)
+        ]
+        return np.stack(columns, axis=1)
+
     def back(self, normal: Tensor, energy_gev: Tensor, slope: Tensor, kinds: Tensor) -> Tensor:
         """Quantities of nearly normal numbers, (n, quantities); `kinds` are the particles as one-hot."""
         left = self.start + (torch.relu(normal[:, None, :] - self.normal[:, None]) * self.bends).sum(dim=1)
@@ -46,10 +63,8 @@ def basis(energy_gev: Tensor, slope: Tensor, kinds: Tensor) -> Tensor:
     return torch.cat([term * kinds for term in terms], dim=1)
 
 
-def fit(
-    quantities: Floats, energy_gev: Floats, slope: Floats, particle: Counts, particles: int
-) -> tuple[Scaling, Floats]:
-    """The scaling of these showers, and their nearly normal numbers, both by least squares and quantiles."""
+def fit(quantities: Floats, energy_gev: Floats, slope: Floats, particle: Counts, particles: int) -> Scaling:
+    """The scaling of these showers, by least squares and quantiles."""
     kinds = torch.eye(particles, dtype=torch.float64)[torch.from_numpy(particle)]
     terms = basis(torch.from_numpy(energy_gev), torch.from_numpy(slope), kinds).numpy()
     means = _solved(terms, quantities)
@@ -75,16 +90,7 @@ def fit(
         ("bends", bends),
     ):
         getattr(found, name).copy_(torch.from_numpy(values))
-    return found, _forth(left, knots, normal)
-
-
-def _forth(left: Floats, knots: Floats, normal: Floats) -> Floats:
-    """The inverse of what `Scaling.back` does: linear between the knots, of slope 1 beyond them."""
-    columns = [
-        np.interp(column, at, normal) + np.minimum(column - at[0], 0) + np.maximum(column - at[-1], 0)
-        for column, at in zip(left.T, knots.T, strict=True)
-    ]
-    return np.stack(columns, axis=1)
+    return found
 
 
 def _solved(terms: Floats, values: Floats) -> Floats:
