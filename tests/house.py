@@ -26,7 +26,7 @@ HEAVY = (
 )
 """What serving a request must not pay for; imported inside the function that needs it."""
 
-TRAINING = re.compile(r"functions/\w+/((train|network)\w*|learners/\w+)\.py|layers/learning/.*")
+TRAINING = re.compile(r"functions/\w+/((train|network)\w*|learners/[\w/]+)\.py|layers/learning/.*")
 """Modules that no request is served by: they train, and may begin with torch."""
 
 FORBIDDEN = (

@@ -30,7 +30,7 @@ def test_the_twins_of_this_repository_are_read() -> None:
         for deployed in document.services:
             assert deployed.environment.variables["DIOSCAR_FUNCTION"].startswith(f"{path.stem}.")
             assert deployed.script == (HERE / "fdl/function.sh").read_text()
-            trains = deployed.name.endswith(("-train", "-validate"))
+            trains = deployed.name.endswith(("-train", "-tune", "-validate"))
             assert deployed.image.endswith(f"/dioscar-{path.stem}{'-train' if trains else ''}:0.1.0")
             assert bool(deployed.interlink_node_name) == deployed.image.startswith("docker://")
             assert [entry.path for entry in deployed.input] == [f"{deployed.name}/in"]
