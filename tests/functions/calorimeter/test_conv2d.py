@@ -26,11 +26,11 @@ torch = pytest.importorskip("torch", reason="torch is not installed: ./dioscar i
 
 from functions.calorimeter.generator import Generator as Served  # noqa: E402
 from functions.calorimeter.learners import conv2d  # noqa: E402
+from functions.calorimeter.learners.conv2d_begin import fitted  # noqa: E402
 from functions.calorimeter.learners.conv2d_networks import (  # noqa: E402
     Axis,
     Cut,
     Form,
-    lognormal,
     windows_of,
 )
 from functions.calorimeter.learners.gan_losses import in_order, percentage_error  # noqa: E402
@@ -130,12 +130,18 @@ def test_a_window_is_in_the_middle_of_any_readout(cells: int, window: int, got: 
     assert (form.window, form.margin) == (got, margin) and form.window + 2 * form.margin == cells
 
 
-def test_cells_are_known_by_what_the_threshold_leaves_of_them() -> None:
+def test_cells_begin_with_how_often_and_how_much_they_are_hit() -> None:
+    """Drawn from the closed form itself, whose numbers are found again."""
     rng = np.random.default_rng(1)
-    cells = np.exp(rng.normal(-3.0, 1.2, (20_000, 1, 1, 1))).astype(np.float32)
-    cells[cells < 0.1] = 0
-    middle, spread = lognormal(cells, 0.1)
-    assert (float(middle[0, 0, 0]), float(spread[0, 0, 0])) == (pytest.approx(-3, abs=0.1), pytest.approx(1.2, abs=0.1))
+    u = rng.normal(0, 1, (6000, 1))
+    at = u[:, :, None, None]
+    hit = rng.normal(size=(6000, 1, 3, 3)) > 0.5 - 0.8 * at
+    log = -1.0 + 0.4 * at + 0.6 * rng.normal(size=(6000, 1, 3, 3))
+    cells = fitted(np.where(hit, np.exp(log), 0).astype(np.float32), u)
+    found = {name: float(values.mean()) for name, values in vars(cells).items()}
+    # what is hit at one u and at another is told from the means over halves, where the curve is a little flatter
+    expected = {"gate": 0.5, "gate_slope": -0.8, "middle": -1.0, "middle_slope": 0.4, "spread": 0.6}
+    assert found == pytest.approx(expected, abs=0.15)
 
 
 def test_a_cell_below_the_threshold_is_empty_and_can_be_filled_again() -> None:
@@ -158,7 +164,7 @@ def test_it_begins_with_the_sums_of_its_showers() -> None:
     energy, theta = (torch.from_numpy(one.astype(np.float32)) for one in (showers.energy_gev, showers.theta))
     torch.manual_seed(1)
     with torch.no_grad():
-        cells = learner.exported()(energy, theta, torch.zeros(300), torch.randn(300, 12), torch.randn(300, 6, 7, 7))
+        cells = learner.exported()(energy, theta, torch.zeros(300), torch.randn(300, 12), torch.randn(300, 12, 7, 7))
     made, wanted = cells.sum(dim=(1, 2, 3)).numpy(), showers.visible_mev
     assert (made / wanted).mean() == pytest.approx(1, abs=0.15)
     assert np.std(made / energy.numpy()) == pytest.approx(np.std(wanted / showers.energy_gev), rel=0.5)
@@ -203,7 +209,7 @@ def test_the_model_makes_what_torch_makes(taught: conv2d.Conv2d, exported: Path)
         "theta": np.radians(np.array([62.0, 90.0, 118.0])).astype(np.float32),
         "particle": np.zeros(3, np.float32),
         "normal_latent": rng.standard_normal((3, 12), np.float32),
-        "normal_cells": rng.standard_normal((3, 6, 7, 7), np.float32),
+        "normal_cells": rng.standard_normal((3, 12, 7, 7), np.float32),
     }
     cells = session.run(None, feed)[0]
     with torch.no_grad():
@@ -229,7 +235,7 @@ def test_several_particles_are_told_apart() -> None:
     data = data_of(from_dense(showers.energy_gev, showers.theta, images), DETECTOR, ("e-", "gamma"))
     serving = conv2d.make(data, PARAMETERS, 1, ALONE).exported()
     torch.manual_seed(1)
-    noise = (torch.randn(100, 12), torch.randn(100, 6, 7, 7))
+    noise = (torch.randn(100, 12), torch.randn(100, 12, 7, 7))
     ten, straight = torch.full((100,), 10.0), torch.full((100,), math.pi / 2)
     with torch.no_grad():
         electron, photon = (serving(ten, straight, torch.full((100,), kind), *noise).sum() for kind in (0.0, 1.0))
@@ -279,7 +285,7 @@ def showers(tmp_path_factory: pytest.TempPathFactory) -> Input:
 
 def test_the_transfer_is_two_requests(showers: Input, tmp_path: Path) -> None:
     """A training on a band of energies, then one on all that starts from the first one's model."""
-    band = {"family": "conv2d", "parameters": {**SMALL, "energy_gev": [8, 14]}, "seed": 3, "watched": 0.2}
+    band = {"family": "conv2d", "parameters": {**SMALL, "energy_gev": [8, 14]}, "seed": 3, "watched": 0.2, "evaluate_every": 12}
     outcome = train(tmp_path / "band", [showers], band)
     assert outcome.code == 0, outcome.message
     first = tmp_path / "band/out/r.json.onnx"
