@@ -5,19 +5,21 @@ is run by onnxruntime, in bounded memory; what it was not trained on is refused.
 synchronous call.
 """
 
+import dataclasses
 import importlib.util
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from functions.calorimeter.asked import Asked, drawn, told
+import numpy as np
+
+from functions.calorimeter.asked import MOST_SHOWERS, Asked, drawn, told
 from functions.calorimeter.checks import alike
 from functions.calorimeter.generator import MODEL, Generator
 from functions.calorimeter.geometry import load_geometry
 from functions.calorimeter.hdf5 import Writer
-from functions.calorimeter.showers import Showers, join
+from functions.calorimeter.showers import Floats, Showers, join
 from layers.runtime import Checkpointed, InputError, Job, read_request
 
 MODELS = ("calorimeter-generator",)
@@ -32,8 +34,29 @@ class Request(Asked):
     """The geometry that is expected; none: whatever the model's is."""
     detector: dict[str, Any] | None = None
     """A geometry of your own that is expected, instead of `geometry`."""
+    primaries: tuple[tuple[float, ...], ...] = ()
+    """Energy in GeV and polar angle in degrees of each shower, instead of `energy_gev`, `theta_deg` and `showers`."""
     root: bool = False
     """Whether to write a ROOT file, too."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.primaries:
+            return
+        given = {field.name: field.default for field in dataclasses.fields(self)}
+        for name in ("energy_gev", "theta_deg", "spectrum", "showers"):
+            if getattr(self, name) != given[name]:
+                raise ValueError(f"{name}: is told by primaries already; leave out one of them")
+        if len(self.primaries) > MOST_SHOWERS:
+            raise ValueError(f"primaries: {len(self.primaries)} are more than {MOST_SHOWERS}; split the request")
+        for place, primary in enumerate(self.primaries):
+            if len(primary) != 2:
+                raise ValueError(f"primaries[{place}]: {list(primary)} is no [energy in GeV, polar angle in degrees]")
+
+    @property
+    def count(self) -> int:
+        """How many showers are asked for."""
+        return len(self.primaries) or self.showers
 
 
 @dataclass(frozen=True)
@@ -73,9 +96,9 @@ def run(source: Path, destination: Path, settings: Settings, job: Job) -> None:
                 writer.add(part)
                 yield part
                 done += len(part)
-                job.progress(done, request.showers)
-                if done < request.showers and job.stopping:
-                    raise Checkpointed(f"stopped after {done} of {request.showers} showers, which are generated anew")
+                job.progress(done, request.count)
+                if done < request.count and job.stopping:
+                    raise Checkpointed(f"stopped after {done} of {request.count} showers, which are generated anew")
 
         if request.root:
             from functions.calorimeter.rootfile import write_showers
@@ -96,17 +119,28 @@ def check(request: Request, generator: Generator) -> None:
                 f"geometry: the model is of {its.name}, and {expected.name} is asked for; leave geometry out, or train"
                 " a model of it (calorimeter-train)"
             )
-    for energy_gev in request.energy_gev:
-        for theta_deg in request.theta_deg:
-            generator.check(energy_gev, math.radians(theta_deg), request.particle)
+    if request.primaries:
+        energy_gev, theta_deg = np.array(request.primaries).T
+    else:
+        energy_gev, theta_deg = np.array(request.energy_gev), np.array(request.theta_deg)
+    generator.check(energy_gev, np.radians(theta_deg), request.particle)
 
 
 def showers(request: Request, generator: Generator, chunk: int) -> Iterator[Showers]:
     """The showers of a request, in its order, `chunk` at a time."""
     first = 0
-    for energy_gev, theta in drawn(request, chunk):
+    for energy_gev, theta in told_or_drawn(request, chunk):
         yield join(list(generator.generate(energy_gev, theta, request.particle, request.seed, first=first)))
         first += len(energy_gev)
+
+
+def told_or_drawn(request: Request, chunk: int) -> Iterator[tuple[Floats, Floats]]:
+    """Energies in GeV and polar angles in rad, `chunk` at a time."""
+    if not request.primaries:
+        yield from drawn(request, chunk)
+    for start in range(0, len(request.primaries), chunk):
+        energy_gev, theta_deg = np.array(request.primaries[start : start + chunk]).T
+        yield energy_gev, np.radians(theta_deg)
 
 
 def about(request: Request, generator: Generator) -> dict[str, Any]:
@@ -119,9 +153,6 @@ def about(request: Request, generator: Generator) -> dict[str, Any]:
         "training_range": {"energy_gev": list(generator.energy_gev), "theta_deg": list(generator.theta_deg)},
         "threshold_mev": generator.threshold_mev,
     }
-    return {
-        "engine": "model",
-        "physics": "learned from simulated showers",
-        "model": model,
-        **told(request, generator.geometry),
-    }
+    known = told(request, generator.geometry)
+    del known["request"]["primaries"]  # they are the showers' energies and angles, and may be too many
+    return {"engine": "model", "physics": "learned from simulated showers", "model": model, **known}

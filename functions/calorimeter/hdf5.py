@@ -39,6 +39,12 @@ HELD_BYTES = 2**25
 """Cells that are held at once while reading or writing, and the largest chunk that is written."""
 LARGEST_CHUNK = 2**30
 """HDF5 unpacks a chunk as a whole, so a file with a larger one would need as much memory."""
+CLEANING = (
+    "hits of one cell are added; cells with less than threshold_mev are 0; showers with less than visible_min_mev are"
+    " left out"
+)
+LONGEST_TEXT = 60_000
+"""Characters of `simulation`; HDF5 has 64 KiB for an attribute, and ASCII is what JSON is written in."""
 SUM_TOLERANCE = 1e-4
 """By how much `sum` may differ from the sum of the cells: float32's precision is far better, other units far worse."""
 BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError)
@@ -168,6 +174,12 @@ class Writer:
         chunk: int = 64,
     ) -> None:
         """`about` is what `simulation` says; cells below the threshold become 0, showers with less are left out."""
+        text = json.dumps(about, sort_keys=True)
+        if len(text) > LONGEST_TEXT:
+            raise InputError(
+                f"{path.stem}: what it says of its simulation has {len(text)} characters, and HDF5 takes no more than"
+                f" {LONGEST_TEXT}; leave out what is not needed"
+            )
         self.geometry, self.threshold_mev, self.visible_min_mev = geometry, threshold_mev, visible_min_mev
         self.count = self.left_out = 0  # of what has been written; all of it when the writer is closed
         self._waiting: list[Showers] = []
@@ -180,11 +192,12 @@ class Writer:
         for name in ("energy", "theta", "mtheta", "eta", "sum"):
             file.create_dataset(name, (0,), np.float64, maxshape=(None,), chunks=(rows,), track_times=False)
         file.attrs["format"] = FORMAT
-        file.attrs["simulation"] = json.dumps(about, sort_keys=True)
+        file.attrs["simulation"] = text
         file.attrs["geometry"] = geometry.name
         file.attrs["particle"] = str(about.get("particle", ""))
         file.attrs["threshold_mev"] = threshold_mev
         file.attrs["visible_min_mev"] = visible_min_mev
+        file.attrs["cleaning"] = CLEANING
         file.attrs["scaling"] = "none: cells in MeV"
         for name, (unit, description) in DESCRIPTIONS.items():
             file[name].attrs["unit"] = unit

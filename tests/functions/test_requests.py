@@ -15,7 +15,13 @@ from functions.pulsar import synthesise, train
 from layers.runtime import read_request
 
 ROOT = Path(__file__).parents[2]
-TOLD = {"seed": "from the request's bytes", "classes": "all nine", "detector": "none", "geometry": "the model's"}
+TOLD = {
+    "seed": "from the request's bytes",
+    "classes": "all nine",
+    "detector": "none",
+    "geometry": "the model's",
+    "primaries": "none",
+}
 """Defaults that a text tells in words."""
 
 

@@ -114,6 +114,16 @@ def test_root_holds_the_same_showers(model: Path, tmp_path: Path) -> None:
         assert file.about == other.about and file.geometry == SMALL
 
 
+def test_showers_of_given_primaries_are_theirs(model: Path, tmp_path: Path) -> None:
+    given = [[20, 80], [100, 90], [10, 120]]
+    path = generated(model, tmp_path, {"primaries": given, "seed": 4}, CHUNK="2")
+    showers = of(path)
+    assert showers.energy_gev.tolist() == [20, 100, 10]
+    assert np.degrees(showers.theta) == pytest.approx([80, 90, 120])
+    with ShowersHdf5(path) as file:
+        assert "primaries" not in file.about["request"] and file.about["request"]["seed"] == 4
+
+
 def test_root_is_written_only_where_it_is_asked_for(model: Path, tmp_path: Path) -> None:
     out = generated(model, tmp_path, {"showers": 2}).parent
     assert sorted(path.name for path in out.iterdir()) == ["_runs", "request.json.h5"]
@@ -148,6 +158,11 @@ def test_the_model_s_own_geometry_may_be_named(model: Path, tmp_path: Path, expe
         ({"showers": 0}, "showers: 0 is less than 1"),
         ({"showers": 2.5}, "showers: 2.5 is no whole number"),
         ({"seed": -1}, "seed: -1 is negative"),
+        ({"primaries": [[20, 90], [5, 90]]}, "energy_gev: 5 is outside of 10 to 100 GeV"),
+        ({"primaries": [[20, 90], [20, 20]]}, "theta_deg: 20 is outside of 60 to 120 degrees"),
+        ({"primaries": [[20, 90], [20]]}, "primaries[1]: [20.0] is no [energy in GeV, polar angle in degrees]"),
+        ({"primaries": [20, 90]}, "primaries: [20, 90] is no list of"),
+        ({"primaries": [[20, 90]], "showers": 5}, "showers: is told by primaries already; leave out one of them"),
         ({"root": "yes"}, 'root: "yes" is no true or false'),
         ("[]", "send a JSON object"),
         ("{", "is no JSON"),

@@ -65,6 +65,32 @@ def test_the_parts_in_which_showers_came_do_not_change_a_byte(tmp_path: Path) ->
     assert (tmp_path / "b.h5").read_bytes() == written(tmp_path / "a.h5", given, chunk=4).read_bytes()
 
 
+def test_what_is_too_long_for_an_attribute_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^a: what it says of its simulation has 70\d\d\d characters"):
+        Writer(tmp_path / "a.h5", SMALL, {**ABOUT, "title": "x" * 70_000})
+    with Writer(tmp_path / "b.h5", SMALL, {**ABOUT, "title": "x" * 59_000}) as writer:
+        writer.add(showers())
+    with ShowersHdf5(tmp_path / "b.h5") as file:
+        assert len(file.about["title"]) == 59_000
+
+
+def test_bytes_changed_at_random_are_refused_or_do_no_harm(tmp_path: Path) -> None:
+    whole = written(tmp_path / "whole.h5", showers(), chunk=4).read_bytes()
+    rng = np.random.default_rng(1)
+    refused = []
+    for _ in range(60):
+        data = np.frombuffer(whole, np.uint8).copy()
+        data[rng.integers(0, len(data), 8)] = rng.integers(0, 256, 8)
+        (tmp_path / "spoilt.h5").write_bytes(data.tobytes())
+        try:
+            with ShowersHdf5(tmp_path / "spoilt.h5") as file:
+                list(file.read(4))
+        except InputError as error:
+            refused.append(str(error))
+    assert len(refused) > 20
+    assert all(said.startswith("spoilt.h5: ") and "\n" not in said for said in refused)
+
+
 def test_large_geometries_are_held_in_fewer_showers() -> None:
     large = geometry_from_json(
         {"name": "large", "cells": 200, "cell_mm": 5, "layers": [{**LAYER, "count": 100}]}, "large"
