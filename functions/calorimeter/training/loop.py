@@ -74,8 +74,8 @@ class Training:
         self.best: Best | None = None
         self.since = 0
         """Evaluations since the best one."""
-        self._sums: dict[str, float] = {}
-        self._summed = 0
+        self._sums: dict[str, tuple[float, int]] = {}
+        """Of each loss since it was noted last, and how many there were: a step need not have all of them."""
 
     @property
     def stopped(self) -> bool:
@@ -96,7 +96,7 @@ class Training:
         self.learner.load(state["learner"])
         self.step = self.saved = found.step
         self.rows = [(step, values) for step, values in state["rows"]]
-        self._sums, self._summed, self.since = dict(state["sums"]), state["summed"], state["since"]
+        self._sums, self.since = dict(state["sums"]), state["since"]
         if (best := state["best"]) is not None:
             self.best = Best(best["step"], Scored(best["score"], best["numbers"]), best["state"])
         return True
@@ -114,7 +114,6 @@ class Training:
             "learner": self.learner.state(),
             "rows": [(step, dict(values)) for step, values in self.rows],
             "sums": self._sums,
-            "summed": self._summed,
             "since": self.since,
             "best": told,
         }
@@ -156,12 +155,12 @@ class Training:
                     f"{self.name}: the loss {name} is {value} at step {self.step} of {self.learner.steps}; the training"
                     " has diverged, so lower the learning rate in parameters"
                 )
-            self._sums[name] = self._sums.get(name, 0.0) + value
-        self._summed += 1
+            total, count = self._sums.get(name, (0.0, 0))
+            self._sums[name] = (total + value, count + 1)
 
     def _means(self) -> dict[str, float]:
-        found = {f"loss/{name}": value / self._summed for name, value in self._sums.items()}
-        self._sums, self._summed = {}, 0
+        found = {f"loss/{name}": total / count for name, (total, count) in self._sums.items()}
+        self._sums = {}
         return found
 
     def _note(self, watched: Curves | None, values: Mapping[str, float]) -> None:

@@ -1,7 +1,9 @@
 """A training of a generator learns, stops at its best, goes on where it was, and depends on its request alone."""
 
 import json
+import re
 import threading
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from functions.calorimeter.training.split import held_out
 from functions.calorimeter.training.weights import read_networks
 from layers.learning import onnx
 from layers.learning.registry import Manifest
-from layers.runtime import Input, InputError
+from layers.runtime import Input, InputError, read_request
 from tests.functions.calorimeter.trainings import DETECTOR, TINY, as_input, files, prepared, register, train
 
 torch = pytest.importorskip("torch", reason="torch is not installed: ./dioscar install train")
@@ -159,6 +161,18 @@ def test_a_stopped_training_goes_on_to_the_same_bytes(
     assert attempts == 20 and files(tmp_path) == files(trained)
 
 
+def test_a_curve_has_means_of_the_steps_that_had_the_loss(
+    showers: Input, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from functions.calorimeter.training import loop
+
+    monkeypatch.setattr(loop, "ROWS", 4)
+    assert train(tmp_path, [showers], {**TINY, "parameters": {"steps": 16}, "evaluate_every": 16}).code == 0
+    rows = metrics_of(tmp_path)["curves"]
+    losses = [(step, values["loss/seldom"]) for step, values in rows if "loss/poisson" in values]
+    assert losses == [(4, 2.0), (8, 2.0), (12, 2.0), (16, 2.0)]
+
+
 def test_curves_can_be_watched_while_they_grow(showers: Input, tmp_path: Path) -> None:
     stopping = threading.Event()
     stopping.set()
@@ -292,3 +306,29 @@ def test_without_tensorboard_the_mend_is_named(showers: Input, tmp_path: Path, m
     assert outcome.code == 65 and outcome.message == (
         "r.json: training needs tensorboard, which is not here; run ./dioscar install train"
     )
+
+
+def test_every_key_and_variable_is_told_with_its_default() -> None:
+    from functions.calorimeter.train import Request, Settings
+
+    text = (Path(__file__).parents[3] / "docs/calorimeter-train.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| ([^|]+) \|$", text, re.MULTILINE))
+    for one in fields(Request):
+        value = {} if one.default is MISSING else one.default
+        assert rows.pop(one.name) == f"`{json.dumps(value)}`"
+    for one in fields(Settings):
+        assert rows.pop(one.name.upper()) == (f"`{one.default}`" if one.default != "" else "none")
+    assert not rows
+
+
+def test_the_examples_are_requests(tmp_path: Path) -> None:
+    from functions.calorimeter.train import Request
+
+    folder = Path(__file__).parents[3]
+    text = (folder / "docs/calorimeter-train.md").read_text()
+    examples = re.findall(r"^    (\{.*?\})\n(?=\n)", text, re.DOTALL | re.MULTILINE)
+    assert len(examples) == 2
+    for example in (*examples, (folder / "functions/calorimeter/train_request.json").read_text()):
+        (tmp_path / "r.json").write_text(example)
+        request = read_request(Request, tmp_path / "r.json")
+        learners.parameters_of(request.family, request.parameters, "parameters")
