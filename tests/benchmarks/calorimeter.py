@@ -76,7 +76,9 @@ def engines_of(folder: Path, model: Path, *, gan: bool) -> dict[str, Engine]:
         engines["3DGAN, published"] = learned(Generator(path), GAN_SHOWERS)
     if model.exists():
         serving = Generator(model)
-        engines[f"ours ({serving.family})"] = learned(serving, MODEL_SHOWERS)
+        engines[f"ours ({serving.family})" if model == SHIPPED else f"ours, {model.name}"] = learned(
+            serving, MODEL_SHOWERS
+        )
     else:
         print(f"{model.name} is not shipped yet: without ours; name a model with --model")
     return engines
@@ -207,7 +209,9 @@ def break_even(ours: dict[float, float], other: dict[float, float]) -> str:
     at = (a - b) / (slope_b - slope_a) if not math.isclose(slope_a, slope_b, abs_tol=1e-9) else -1.0
     if at <= 0 or slope_b < slope_a:
         return f"none: ours costs {'less' if sum(ours.values()) < sum(other.values()) else 'more'}"
-    return f"{at:.2g}" + ("" if min(ours) <= at <= max(ours) else ", beyond the measured energies")
+    return (f"{at:.0f}" if at >= 10 else f"{at:.2g}") + (
+        "" if min(ours) <= at <= max(ours) else ", beyond the measured energies"
+    )
 
 
 def line(cost: dict[float, float]) -> tuple[float, float]:
