@@ -285,7 +285,13 @@ def showers(tmp_path_factory: pytest.TempPathFactory) -> Input:
 
 def test_the_transfer_is_two_requests(showers: Input, tmp_path: Path) -> None:
     """A training on a band of energies, then one on all that starts from the first one's model."""
-    band = {"family": "conv2d", "parameters": {**SMALL, "energy_gev": [8, 14]}, "seed": 3, "watched": 0.2, "evaluate_every": 12}
+    band = {
+        "family": "conv2d",
+        "parameters": {**SMALL, "energy_gev": [8, 14]},
+        "seed": 3,
+        "watched": 0.2,
+        "evaluate_every": 12,
+    }
     outcome = train(tmp_path / "band", [showers], band)
     assert outcome.code == 0, outcome.message
     first = tmp_path / "band/out/r.json.onnx"
