@@ -16,23 +16,23 @@ FREQUENCIES = 8
 class Block(nn.Module):  # type: ignore[misc]
     """Two layers that add to what came in."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width)
+        self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(dropout)
         self.up, self.down = Affine(width, width), Affine(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.down(nn.functional.silu(self.up(self.norm(x))))
+        return x + self.down(self.dropout(nn.functional.silu(self.up(self.norm(x)))))
 
 
 class Flow(nn.Module):  # type: ignore[misc]
     """The velocity of nearly normal numbers, shape (n, quantities), at a time between 0 (noise) and 1 (showers)."""
 
-    def __init__(self, quantities: int, conditions: int, width: int, blocks: int) -> None:
+    def __init__(self, quantities: int, conditions: int, width: int, blocks: int, dropout: float) -> None:
         super().__init__()
         self.values = Affine(quantities, width)
         self.conditions = Affine(conditions + 2 * FREQUENCIES, width)
-        self.blocks = nn.ModuleList(Block(width) for _ in range(blocks))
+        self.blocks = nn.ModuleList(Block(width, dropout) for _ in range(blocks))
         self.velocity = Affine(width, quantities)
 
     def forward(self, x: Tensor, time: Tensor, conditions: Tensor) -> Tensor:

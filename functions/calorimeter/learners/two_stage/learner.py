@@ -41,13 +41,14 @@ CELLS_SEED = 1 << 20
 class Parameters:
     """What may be tuned."""
 
-    steps: int = 20_000
+    steps: int = 10_000
     """Of the first stage."""
     batch: int = 256
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
-    width: int = 384
+    width: int = 256
     blocks: int = 4
+    dropout: float = 0.1
     flow_steps: int = 10
     """Steps of Heun's method, each with two evaluations of the network."""
     average: float = 0.998
@@ -68,8 +69,9 @@ class Parameters:
         for name in ("learning_rate", "cells_learning_rate", "warm_up"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)} is not between 0 and 1")
-        if not 0 <= self.average < 1 or not 0 <= self.weight_decay < 1:
-            raise ValueError("average and weight_decay are from 0 to below 1")
+        for name in ("average", "weight_decay", "dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)} is not from 0 to below 1")
 
 
 class Learner:
@@ -147,7 +149,9 @@ class Learner:
         showers = self._normal[rng.integers(0, DRAWS, batch)[mine], rows]
         showers[:, ACROSS] *= torch.from_numpy(rng.choice(np.array([-1.0, 1.0], np.float32), (batch, 1))[mine])
         drawn = (torch.from_numpy(noise), torch.from_numpy(time))
-        loss = self._flow(*(part.to(device) for part in (showers, *drawn, self._conditions[rows])))
+        with torch.random.fork_rng([device] if device != "cpu" else []):
+            torch.manual_seed(int(rng.integers(1 << 62)) + self.ranks.rank)  # of what is dropped out
+            loss = self._flow(*(part.to(device) for part in (showers, *drawn, self._conditions[rows])))
         self._optimise(0, loss, p.learning_rate, number)
         return float(loss.detach())
 
@@ -254,6 +258,7 @@ def build(architecture: Mapping[str, Any]) -> dict[str, TwoStage]:
         knots=int(architecture["knots"]),
         width=p.width,
         blocks=p.blocks,
+        dropout=p.dropout,
         hits_width=p.hits_width,
         energies_width=p.energies_width,
         flow_steps=p.flow_steps,

@@ -54,6 +54,7 @@ class TwoStage(nn.Module):  # type: ignore[misc]
         knots: int,
         width: int,
         blocks: int,
+        dropout: float,
         hits_width: int,
         energies_width: int,
         flow_steps: int,
@@ -64,7 +65,7 @@ class TwoStage(nn.Module):  # type: ignore[misc]
         self.quantities = 2 * self.depth + len(WHOLE)
         self.scaling = Scaling(self.quantities, particles, knots)
         self.context = Context(geometry, particles, threshold_mev)
-        self.flow = Flow(self.quantities, 2 + particles, width, blocks)
+        self.flow = Flow(self.quantities, 2 + particles, width, blocks, dropout)
         self.hits = Hits(self.cells, self.context.size, hits_width)
         self.energies = Energies(self.context.size, energies_width)
 
