@@ -1,0 +1,1 @@
+"""Calorimeters that nobody has built yet: stacks of equal layers, and a fast model of what they would see."""
