@@ -12,6 +12,7 @@ from functions.calorimeter import hdf5
 from functions.calorimeter.geometry import Geometry
 from functions.calorimeter.hdf5 import ShowersHdf5
 from functions.calorimeter.learners.learner import TrainingData
+from functions.calorimeter.particles import PARTICLES, refused
 from functions.calorimeter.showers import Showers, join
 from functions.calorimeter.training.split import WATCHED, Flags, held_out
 from layers.runtime import Input, InputError
@@ -19,8 +20,10 @@ from layers.runtime import Input, InputError
 LEAST_SHOWERS = 50
 """In all, below which there is nothing to learn and nothing to tell it by."""
 LEAST_WATCHED = 8
-EDGE = 0.02
-"""Part of a range by which showers may miss the edges of what was asked for, as random numbers do."""
+EDGE = 8.0
+"""Distances between neighbours by which showers may miss the edge of what was asked for, as random numbers do."""
+NEAR = 20
+"""Showers next to an edge, by which that distance is told."""
 TRAINING, WATCHING, HELD = 0, 1, 2
 RESAMPLE_STREAM = 12
 """Of the random numbers that choose a bootstrap resample."""
@@ -86,7 +89,7 @@ class Collection:
         """Write what is held out as prepared showers, a file for each particle; yields the files."""
         for particle in self.particles:
             files = [file for file in self.files if file.particle == particle]
-            path = folder / f"held_out-{particle}.h5"
+            path = folder / f"held_out-{particle.replace('+', 'plus')}.h5"  # stores read + in a key as they like
             with hdf5.Writer(path, self.geometry, _common(files), threshold_mev=files[0].threshold_mev) as writer:
                 for file in files:
                     writer.add(file.showers.rows(np.flatnonzero(file.use == HELD)))
@@ -135,8 +138,8 @@ def _read(item: Input, held: float, watched: float) -> File:
         about, geometry, threshold, particle = file.about, file.geometry, file.threshold_mev, file.particle
     if not parts:
         raise InputError(f"{item.key}: holds no showers; take it out of inputs")
-    if not particle:
-        raise InputError(f"{item.key}: does not say which particle was shot; write it with calorimeter-preprocess")
+    if particle not in PARTICLES:
+        raise InputError(f"{item.key}: {refused(particle, PARTICLES, '')}")
     showers = join(parts)
     use = np.full(len(showers), TRAINING, np.int64)
     out = held_out(item.sha256, showers.energy_gev, held)
@@ -152,17 +155,18 @@ def _watched(item: Input, showers: Showers, rest: "np.ndarray[Any, np.dtype[np.i
 
 def _agree(name: str, first: File, other: File) -> None:
     """What files must have in common."""
+    if _cells(first.geometry) != _cells(other.geometry):
+        names = f"{other.item.key} is of another detector ({other.geometry.name}) than {first.item.key}"
+        raise InputError(f"{name}: inputs: {names} ({first.geometry.name}); train a model on one of them")
     pairs = {
-        "is of the geometry": (_cells(first.geometry), _cells(other.geometry)),
         "was simulated by": (first.about.get("engine", ""), other.about.get("engine", "")),
         "has cells from a threshold, in MeV, of": (first.threshold_mev, other.threshold_mev),
     }
     for what, (one, two) in pairs.items():
         if one != two:
-            shown = (first.geometry.name, other.geometry.name) if isinstance(one, dict) else (one, two)
             raise InputError(
-                f"{name}: inputs: {other.item.key} {what} {shown[1]}, and {first.item.key} {shown[0]}; train a model"
-                " on one of them"
+                f"{name}: inputs: {other.item.key} {what} {two}, and {first.item.key} {one}; train a model on one of"
+                " them"
             )
 
 
@@ -180,15 +184,18 @@ def _ranges(file: File) -> tuple[tuple[float, float], tuple[float, float]]:
 
 
 def _range(asked: object, values: "np.ndarray[Any, np.dtype[np.float64]]") -> tuple[float, float]:
-    low, high = float(values.min()), float(values.max())
+    """The lowest and highest value, or the edge that was asked for where a few more showers would lie up to there."""
+    ordered = np.sort(values)
+    low, high = float(ordered[0]), float(ordered[-1])
     try:
         edges = [float(edge) for edge in asked]  # type: ignore[attr-defined]
     except (TypeError, ValueError):
-        edges = []
+        return low, high
     if edges:
-        slack = EDGE * (edges[-1] - edges[0]) + 1e-9 * abs(edges[-1])
-        low = edges[0] if low - slack <= edges[0] <= low + slack else low
-        high = edges[-1] if high - slack <= edges[-1] <= high + slack else high
+        some = min(NEAR, len(ordered) - 1)
+        below, above = (ordered[some] - low) / max(some, 1), (high - ordered[-1 - some]) / max(some, 1)
+        low = edges[0] if 0 <= low - edges[0] <= EDGE * below else low
+        high = edges[-1] if 0 <= edges[-1] - high <= EDGE * above else high
     return low, high
 
 

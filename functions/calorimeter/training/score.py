@@ -54,7 +54,7 @@ class Scorer:
         """The score of an ONNX model."""
         generator = Generator(model, self._threads)
         made = compare.Sample(self._observed(join(list(self._generated(generator)))), self._edges)
-        numbers = compare.numbers(self._truth, made)
+        numbers = {name: float(value) for name, value in compare.numbers(self._truth, made).items()}
         parts = [math.log(min(max(numbers[name] / floor, 1.0), WORST)) for name, floor in self.floors.items()]
         return Scored(sum(parts) / len(parts), numbers)
 
