@@ -136,6 +136,7 @@ def run(source: Path, destination: Path, settings: Settings, job: Job) -> None:
         )
         if not training.resume() and start is not None:
             learner.start_from(start)
+            training.warm = True
         with curves_of(source.name, settings, ranks, training) as curves:
             training.train(curves)
     if scorer is None:

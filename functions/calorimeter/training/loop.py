@@ -74,6 +74,8 @@ class Training:
         self.best: Best | None = None
         self.since = 0
         """Evaluations since the best one."""
+        self.warm = False
+        """Whether it starts from weights that know something: they are scored, too, so that nothing worse goes out."""
         self._sums: dict[str, tuple[float, int]] = {}
         """Of each loss since it was noted last, and how many there were: a step need not have all of them."""
 
@@ -127,6 +129,8 @@ class Training:
         """
         steps = self.learner.steps
         every = max(1, steps // ROWS)
+        if self.warm and self.step == 0:
+            self._note(watched, self._evaluate())
         while not self.done:
             losses = {name: self.ranks.mean(value) for name, value in self.learner.step(self.step).items()}
             self.step += 1

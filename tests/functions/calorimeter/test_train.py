@@ -225,6 +225,15 @@ def test_a_training_may_start_from_the_model_that_serves(trained: Path, showers:
     assert files(tmp_path / "given")["r.json.weights.h5"] == files(tmp_path / "warm")["r.json.weights.h5"]
 
 
+def test_a_start_that_training_only_spoils_is_what_goes_out(trained: Path, showers: Input, tmp_path: Path) -> None:
+    (tmp_path / "served.onnx").write_bytes((trained / "out/r.json.onnx").read_bytes())
+    worse = {**TINY, "parameters": {"steps": 2, "learning_rate": 1.0}, "evaluate_every": 2, "start": "serving"}
+    assert train(tmp_path, [showers], worse).code == 0
+    told = metrics_of(tmp_path)
+    assert (told["best_step"], told["steps"]) == (0, 2)
+    assert [row[0] for row in told["curves"] if "score" in row[1]] == [0, 2]
+
+
 def test_a_loss_that_is_no_number_ends_the_training_in_a_sentence(showers: Input, tmp_path: Path) -> None:
     outcome = train(tmp_path, [showers], {**TINY, "parameters": {"steps": 9, "diverge_at": 4}})
     assert outcome.code == 65 and outcome.message == (
