@@ -13,6 +13,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -139,7 +140,7 @@ def searched(
     """The study with all its trials; raises Checkpointed when the job is stopping."""
     import torch
 
-    from functions.calorimeter.tuning.trials import Plan, run_trial
+    from functions.calorimeter.tuning.trials import Plan, folder_of, run_trial
 
     torch.set_num_threads(settings.threads)
     module = learners.family(request.family)
@@ -164,6 +165,7 @@ def searched(
         trial, chosen = study.ask()
         ended = run_trial(plan, trial, chosen, job)
         study.tell(trial, ended)
+        shutil.rmtree(folder_of(job, ended.number), ignore_errors=True)
         job.keep()
         print(f"trial {describe(ended)}", flush=True)  # noqa: T201 - the job's log
     return study

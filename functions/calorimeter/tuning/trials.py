@@ -1,6 +1,5 @@
 """One trial: a short training, scored as it goes, which ends early where others were better by then."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +51,9 @@ def run_trial(plan: Plan, trial: "optuna.Trial", chosen: Mapping[str, Value], jo
     reporting = Reporting(plan.scoring, trial)
     try:
         parameters = plan.family.Parameters(**{**plan.parameters, **chosen})
+    except ValueError as error:
+        return _ended(trial.number, chosen, FAILED, reporting, str(error))
+    try:
         torch.manual_seed(plan.seed)
         learner = plan.family.make(plan.data, parameters, plan.seed, ranks)
         every = max(1, learner.steps // plan.evaluations)
@@ -62,10 +64,10 @@ def run_trial(plan: Plan, trial: "optuna.Trial", chosen: Mapping[str, Value], jo
             reporting.again(training)
         training.train()
     except Pruned:
-        return _ended(trial.number, chosen, PRUNED, reporting, part)
-    except (InputError, ValueError) as error:
-        return _ended(trial.number, chosen, FAILED, reporting, part, str(error).removeprefix(f"{plan.name}: "))
-    return _ended(trial.number, chosen, DONE, reporting, part)
+        return _ended(trial.number, chosen, PRUNED, reporting)
+    except InputError as error:
+        return _ended(trial.number, chosen, FAILED, reporting, str(error).removeprefix(f"{plan.name}: "))
+    return _ended(trial.number, chosen, DONE, reporting)
 
 
 class Reporting:
@@ -113,7 +115,7 @@ class PartOfJob:
 
     @property
     def checkpoint(self) -> Path:
-        folder = self._job.checkpoint / f"trial-{self._number:04}"
+        folder = folder_of(self._job, self._number)
         folder.mkdir(exist_ok=True)
         return folder
 
@@ -134,14 +136,13 @@ class PartOfJob:
     def progress(self, done: float, total: float) -> None:
         self._job.progress(self._number + done / total, self._trials)
 
-    def remove(self) -> None:
-        """The trial has ended, and needs its folder no more."""
-        shutil.rmtree(self.checkpoint)
+
+def folder_of(job: Job, number: int) -> Path:
+    """Where a trial's checkpoints stand while it runs."""
+    return job.checkpoint / f"trial-{number:04}"
 
 
-def _ended(
-    number: int, chosen: Mapping[str, Value], state: State, reporting: Reporting, part: PartOfJob, reason: str = ""
-) -> Ended:
+def _ended(number: int, chosen: Mapping[str, Value], state: State, reporting: Reporting, reason: str = "") -> Ended:
     best = reporting.best
     score, numbers = (None, {}) if best is None else (best.score, dict(best.numbers))
     return Ended(number, dict(chosen), state, tuple(reporting.scores), score, numbers, reason)

@@ -134,14 +134,18 @@ def test_a_study_whose_process_dies_repeats_what_was_not_saved_and_is_the_same(
         return kept(self, number)
 
     monkeypatch.setattr(TinyLearner, "step", step)
-    codes = [tune(tmp_path, showers, checkpoint=tmp_path / "checkpoint").code for _ in range(3)]
+    codes = []
+    for _ in range(3):
+        codes.append(tune(tmp_path, showers, checkpoint=tmp_path / "checkpoint").code)
+        left = list((tmp_path / "checkpoint").rglob("trial-*"))
+        assert len(left) <= 1, "checkpoints of trials that have ended are removed"
     assert codes == [1, 1, 0]
     assert files(tmp_path) == files(tuned)
 
 
 def test_values_that_diverge_or_are_refused_fail_a_trial_and_not_the_study(showers: Input, tmp_path: Path) -> None:
     space = {"diverge_at": {"choices": [0, 3]}, "learning_rate": {"choices": [0.05, 0.01]}}
-    outcome = tune(tmp_path, showers, {**REQUEST, "space": space, "startup": 6})
+    outcome = tune(tmp_path, showers, {**REQUEST, "space": space, "startup": 6, "evaluations": 1})
     assert outcome.code == 0, outcome.message
     failed = [trial for trial in study_of(tmp_path)["trials"] if trial["parameters"]["diverge_at"] == 3]
     assert failed and all(trial["state"] == "failed" and "diverged" in trial["reason"] for trial in failed)
