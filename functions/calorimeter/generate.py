@@ -16,7 +16,7 @@ import numpy as np
 
 from functions.calorimeter.asked import MOST_SHOWERS, Asked, drawn, told
 from functions.calorimeter.checks import alike
-from functions.calorimeter.generator import MODEL, Generator
+from functions.calorimeter.generator import MODEL, Generator, kept
 from functions.calorimeter.geometry import load_geometry
 from functions.calorimeter.hdf5 import Writer
 from functions.calorimeter.showers import Floats, Showers, join
@@ -80,7 +80,7 @@ def run(source: Path, destination: Path, settings: Settings, job: Job) -> None:
     request = read_request(Request, source)
     if request.root and importlib.util.find_spec("uproot") is None:
         raise InputError(f"{source.name}: root: needs uproot, which is not here; run ./dioscar install calorimeter")
-    generator = Generator(job.model(MODEL), settings.threads)
+    generator = kept(job.model(MODEL), settings.threads)
     try:
         check(request, generator)
     except InputError as error:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,15 @@ BLOCK = 16
 """Showers that a model makes at once; fewer where they are large."""
 ROUNDING = 1e-6
 """By this part a float32 may leave a range that it was drawn from."""
+
+
+def kept(path: Path, threads: int = 1) -> "Generator":
+    """The generator of a file, which is loaded again only where the file is another than the last one.
+
+    To load a large graph takes onnxruntime seconds, and a warm worker answers many requests with one model.
+    """
+    facts = path.stat()
+    return _kept(path, facts.st_ino, facts.st_mtime_ns, facts.st_size, threads)
 
 
 class Generator:
@@ -171,3 +181,8 @@ class Generator:
         if not fits:
             raise InputError(f"{self._name}: its inputs and outputs are not those of a generator of showers; {MEND}")
         return fixed
+
+
+@lru_cache(maxsize=1)
+def _kept(path: Path, inode: int, changed_ns: int, size: int, threads: int) -> Generator:
+    return Generator(path, threads)

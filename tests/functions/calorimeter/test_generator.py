@@ -11,7 +11,7 @@ import onnx
 import pytest
 import torch
 
-from functions.calorimeter.generator import FORMAT, Generator
+from functions.calorimeter.generator import FORMAT, Generator, kept
 from functions.calorimeter.geometry import geometry_from_json
 from functions.calorimeter.showers import Showers, join
 from layers.learning.onnx import About, Tensor, export
@@ -113,6 +113,21 @@ def test_it_extrapolates_where_that_is_asked_for(model: Path) -> None:
     generator = Generator(model)
     showers = join(list(generator.generate(np.full(20, 200.0), np.full(20, 1.5), "e-", 1, checked=False)))
     assert np.mean(showers.visible_mev) == pytest.approx(4000, rel=0.2)
+
+
+def test_a_model_is_loaded_once_and_again_when_its_file_changes(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "serving.onnx"
+    path.write_bytes(model.read_bytes())
+    first = kept(path)
+    assert kept(path) is first and kept(path, threads=2) is not first
+    other = altered(model, tmp_path / "other.onnx", threshold_mev="0.2")
+    other.replace(path)
+    assert kept(path).threshold_mev == 0.2
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"")
+    for _ in range(2):
+        with pytest.raises(InputError):
+            kept(broken)
 
 
 def altered(model: Path, path: Path, **metadata: str | None) -> Path:
