@@ -26,6 +26,7 @@ from functions.calorimeter.hdf5 import ShowersHdf5, Writer
 from functions.calorimeter.observables import THRESHOLD_MEV
 from functions.calorimeter.rootfile import ShowersFile
 from functions.calorimeter.showers import Showers, join
+from functions.calorimeter.validation.samples import LEAST_SHOWERS as JUDGED
 from layers.runtime import InputError, Job
 
 MODEL = "calorimeter-generator"
@@ -42,7 +43,7 @@ class Settings:
 
     false_alarms: float = 0.001
     """The chance that a file which has not drifted raises an alarm, over all that is tested."""
-    least_showers: int = 100
+    least_showers: int = 120
     """Showers in the model's range, below which a file is not judged."""
     most_showers: int = 1000
     """Showers that are judged, taken evenly from the file; what more of them would show is too small to matter."""
@@ -229,9 +230,24 @@ def _ask(
     name = f"{sha256[:16]}.h5"
     written.rename(folder / name)
     place = {"bucket": settings.dioscar_registry, "key": f"{MODEL}/{DRIFTED}/{name}", "sha256": sha256}
-    request = {"family": family, "start": "serving", "seed": seed % 2**31, **json.loads(settings.train)}
+    request = {
+        "family": family,
+        "start": "serving",
+        "held_out": held_out(len(file)),
+        "seed": seed % 2**31,
+        **json.loads(settings.train),
+    }
     text = json.dumps({**request, "inputs": [place]}, indent=1)
     (destination / f"{source.name}.train.json").write_text(text + "\n", encoding="utf-8")
+
+
+def held_out(showers: int) -> float:
+    """The part of a file that a training is to leave to the validation, which wants `JUDGED` showers at least.
+
+    >>> held_out(10_000), held_out(200), held_out(120)
+    (0.2, 0.3, 0.5)
+    """
+    return max(0.2, min(0.5, math.ceil(100 * JUDGED / showers) / 100))
 
 
 def _told(report: dict[str, Any]) -> str:

@@ -137,7 +137,7 @@ def test_of_a_large_file_showers_are_judged_evenly(monitor: Monitor, tmp_path: P
         assert len(kept) == 900, "what is learned from is all of them"
 
 
-@pytest.mark.parametrize("energy, count", [(8.0, 99), (9.0, 300)])
+@pytest.mark.parametrize("energy, count", [(8.0, 119), (9.0, 300)])
 def test_too_few_showers_in_the_models_range_are_not_judged(
     monitor: Monitor, tmp_path: Path, energy: float, count: int
 ) -> None:
@@ -148,7 +148,7 @@ def test_too_few_showers_in_the_models_range_are_not_judged(
     report = report_of(folder, source.name)
     assert (report["judged"], report["alarm"], report["deviations"]) == (False, False, [])
     inside = count if energy == 8 else 0
-    told = f"{inside} showers lie in the model's range (8 to 8 GeV, 90 to 90 degrees), and 100 are wanted"
+    told = f"{inside} showers lie in the model's range (8 to 8 GeV, 90 to 90 degrees), and 120 are wanted"
     assert report["not_judged"] == told and report["outside_range"] == count - inside
     assert files(folder) == ["few.root.drift.json"]
 
