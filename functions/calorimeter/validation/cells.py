@@ -22,6 +22,8 @@ HIDDEN = 256
 EPOCHS = 50
 PATIENCE = 10
 """Epochs without a better one, after which the rest is spared."""
+TOLD = 0.9995
+"""Area from which on no more is to be learned about what can be told."""
 BATCH = 1000
 LEAST_STEPS = 6
 """Batches in an epoch: small samples get smaller batches."""
@@ -67,7 +69,7 @@ def scores(
             if area > best[0]:
                 best, last = (area, epoch), _scored(network, inputs, test, count)
             progress()
-            if epoch - best[1] >= PATIENCE:
+            if epoch - best[1] >= PATIENCE or best[0] >= TOLD:
                 break
     finally:
         torch.set_num_threads(threads)

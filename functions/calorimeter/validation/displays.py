@@ -6,19 +6,19 @@ import numpy as np
 
 from functions.calorimeter.geometry import Geometry
 from functions.calorimeter.showers import Floats, Showers
-from functions.calorimeter.webpage import figure
+from functions.calorimeter.validation.plots import figure
 
 LEAST_SHOWN_MEV = 0.1
 
 
 def display(geometry: Geometry, pair: tuple[Showers, Showers], number: int, particle: str) -> Any:
     """Shower `number` of both samples: from the front, from above and from the side; the colour is MeV."""
-    made = figure(12.0, 5.6, 80)
+    made = figure(12.0, 6.0)
     grid = made.subplots(2, 3, squeeze=False)
     images = [showers.part(number, number + 1).dense(geometry.shape)[0] for showers in pair]
     highest = max(float(image.sum(axis=axis).max()) for image in images for axis in range(3))
-    energy, theta = pair[0].energy_gev[number], np.degrees(pair[0].theta[number])
     for row, (name, image) in enumerate(zip(("Monte Carlo", "generated"), images, strict=True)):
+        energy, theta = pair[row].energy_gev[number], np.degrees(pair[row].theta[number])
         views: list[tuple[str, str, Floats]] = [
             ("x  [cells]", "y  [cells]", image.sum(axis=2).T),
             ("layer", "x  [cells]", image.sum(axis=1)),

@@ -10,7 +10,7 @@ from functions.calorimeter.validation import displays, plots
 from functions.calorimeter.validation.bands import BandResult, bands_of
 from functions.calorimeter.validation.classifiers import CANDIDATE, GFLASH, MONTE_CARLO, SERVING
 from functions.calorimeter.validation.comparison import Comparison
-from functions.calorimeter.webpage import figure, heading, paragraph, picture, table
+from functions.calorimeter.webpage import heading, paragraph, picture, table
 from layers.quality import page as plain
 
 TOLD = ("bands", "classifiers", "neighbours", "faults", "posing_as_gflash", "distances", "fpd", "kpd", "compared_with")
@@ -135,7 +135,7 @@ def drawings(comparison: Comparison) -> Iterator[str]:
 
 def curves(comparison: Comparison) -> Any:
     """What part of the generated showers a classifier finds, for each part of real ones that it takes for generated."""
-    made = figure(9.0, 3.9, 80)
+    made = plots.figure(9.0, 3.9)
     colours = dict(zip(WHOSE, ("#0072b2", "#009e73", "#d55e00", "#1c1e21"), strict=True))
     for number, found in enumerate(comparison.classifiers):
         axis = made.add_subplot(1, 2, number + 1)

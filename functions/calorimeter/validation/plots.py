@@ -14,12 +14,16 @@ import numpy as np
 from functions.calorimeter.observables import SPECTRUM_MEV, Observables
 from functions.calorimeter.showers import Floats
 from functions.calorimeter.validation.histograms import Curve, averaged, binned, fitted, moments, ratio
-from functions.calorimeter.webpage import figure
+from functions.calorimeter.webpage import figure as page_figure
 
 REAL, MADE, POOR = "Monte Carlo", "generated", "GFLASH"
 COLOURS = {REAL: "#1c1e21", MADE: "#0072b2", POOR: "#d55e00"}
+DOTS = 80
+"""For each inch."""
 SLICES = 9
 BINS = 40
+FEW = 2000
+"""Showers below which a histogram has half as many bins."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Compared:
 def longitudinal(data: Compared, log: bool) -> Any:
     """Mean energy of each layer over that of the primary."""
     bands = list(data.bands())
-    made = figure(4.0 * max(len(bands), 1), 3.9, 80)
+    made = figure(4.0 * max(len(bands), 1), 3.9)
     columns = _columns(made, len(bands))
     for (title, samples), axes in zip(bands, columns, strict=True):
         curves = {name: averaged(seen.layers / seen.energy_gev[:, None]) for name, seen in samples.items()}
@@ -57,7 +61,7 @@ def longitudinal(data: Compared, log: bool) -> Any:
 
 def lateral(data: Compared) -> Any:
     """Mean energy in strips in x and y, and in rings, about the axis."""
-    made = figure(12.0, 3.9, 80)
+    made = figure(12.0, 3.9)
     columns = _columns(made, 3)
     told = (
         ("in x", "profile_x", "x from the axis  [cells]"),
@@ -69,8 +73,11 @@ def lateral(data: Compared) -> Any:
             whose: averaged(getattr(seen, profile) / seen.energy_gev[:, None]) for whose, seen in data.samples.items()
         }
         size = len(curves[REAL].value)
+        if profile == "profile_r":  # what lies beyond counts in the last ring
+            size -= 1
+            curves = {whose: Curve(curve.value[:-1], curve.error[:-1]) for whose, curve in curves.items()}
         edges = np.arange(size + 1, dtype=np.float64) - (0 if profile == "profile_r" else size / 2)
-        _draw(axes, edges, curves, log=True)
+        _draw(axes, edges, curves, log=True, within=0.5)
         _told(axes, f"{data.particle}, {name}", xlabel, "energy / E  [MeV/GeV]")
     _legend(columns)
     return made
@@ -79,7 +86,7 @@ def lateral(data: Compared) -> Any:
 def visible(data: Compared) -> Any:
     """The spectrum of S/E in each band."""
     bands = list(data.bands())
-    made = figure(4.0 * max(len(bands), 1), 3.9, 80)
+    made = figure(4.0 * max(len(bands), 1), 3.9)
     columns = _columns(made, len(bands))
     for (title, samples), axes in zip(bands, columns, strict=True):
         _histogram(axes, {name: 100 * seen.sampling_fraction for name, seen in samples.items()})
@@ -90,13 +97,13 @@ def visible(data: Compared) -> Any:
 
 def response(data: Compared) -> Any:
     """Linearity, S/E against E, and resolution, sigma/E against E with its fit."""
-    made = figure(12.0, 4.2, 80)
+    made = figure(12.0, 4.2)
     columns = _columns(made, 2)
     edges = np.linspace(data.edges_gev[0], data.edges_gev[-1], SLICES + 1)
     linear, wide = {}, {}
     for name, seen in data.samples.items():
         linear[name], wide[name] = moments(seen.energy_gev, 100 * seen.sampling_fraction, edges)
-    _draw(columns[0], edges, linear)
+    _draw(columns[0], edges, linear, within=0.04)
     _told(columns[0], f"{data.particle}: linearity", "E  [GeV]", "mean S / E  [%]")
     fits = {}
     middles = (edges[:-1] + edges[1:]) / 2
@@ -115,7 +122,7 @@ def response(data: Compared) -> Any:
 
 def cells(data: Compared) -> Any:
     """The cells' spectrum, hits of a shower, and its hottest cell."""
-    made = figure(12.0, 3.9, 80)
+    made = figure(12.0, 3.9)
     columns = _columns(made, 3)
     widths = np.diff(np.log10(SPECTRUM_MEV))
     curves = {}
@@ -135,7 +142,7 @@ def cells(data: Compared) -> Any:
 
 def angles(data: Compared) -> Any:
     """The error of the measured angle, its mean and its spread against the true angle."""
-    made = figure(12.0, 3.9, 80)
+    made = figure(12.0, 3.9)
     columns = _columns(made, 3)
     errors = {name: np.degrees(seen.measured_theta - seen.theta) for name, seen in data.samples.items()}
     _histogram(columns[0], {name: error[np.isfinite(error)] for name, error in errors.items()}, log=True)
@@ -156,7 +163,7 @@ def angles(data: Compared) -> Any:
 
 def correlations(data: Compared) -> Any:
     """Correlation of the layers' parts of the energy: Monte Carlo's, generated, and their difference."""
-    made = figure(12.0, 3.6, 80)
+    made = figure(12.0, 3.6)
     found = {}
     for name in (REAL, MADE):
         parts = data.samples[name].layers / data.samples[name].energy_gev[:, None]
@@ -176,7 +183,7 @@ def correlations(data: Compared) -> Any:
 
 def energy_and_hits(data: Compared) -> Any:
     """How many cells are hit against the visible energy."""
-    made = figure(12.0, 3.6, 80)
+    made = figure(12.0, 3.6)
     real = data.samples[REAL]
     high = [float(np.quantile(values, 0.999)) for values in (real.visible, real.hits)]
     edges = [np.linspace(0, 1.1 * top + 1e-9, BINS + 1) for top in high]
@@ -192,6 +199,13 @@ def energy_and_hits(data: Compared) -> Any:
     return made
 
 
+def figure(width: float, height: float) -> Any:
+    """An empty figure, in inches, that makes room for its labels."""
+    made = page_figure(width, height, DOTS)
+    made.set_layout_engine("constrained")
+    return made
+
+
 def _columns(made: Any, count: int) -> list[tuple[Any, Any]]:
     """Axes for curves, and below them axes for ratios, `count` times."""
     if not count:
@@ -201,7 +215,13 @@ def _columns(made: Any, count: int) -> list[tuple[Any, Any]]:
 
 
 def _draw(
-    axes: tuple[Any, Any], edges: Floats, curves: dict[str, Curve], *, log: bool = False, difference: bool = False
+    axes: tuple[Any, Any],
+    edges: Floats,
+    curves: dict[str, Curve],
+    *,
+    log: bool = False,
+    difference: bool = False,
+    within: float = 0.3,
 ) -> None:
     """Curves over bins, and their ratios to (or differences from) Monte Carlo."""
     above, below = axes
@@ -226,14 +246,15 @@ def _draw(
         if len(positive):
             above.set_ylim(positive.min() / 3, 3 * positive.max())
     if not difference:
-        below.set_ylim(0.7, 1.3)
+        below.set_ylim(1 - within, 1 + within)
     below.set_ylabel("difference" if difference else "ratio", fontsize=9)
 
 
 def _histogram(axes: tuple[Any, Any], values: dict[str, Floats], *, log: bool = False) -> None:
     everything = np.concatenate([values[REAL], values[MADE]])
     low, high = (float(np.quantile(everything, part)) for part in (0.001, 0.999)) if len(everything) else (0.0, 1.0)
-    edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
+    bins = BINS if len(values[REAL]) >= FEW else BINS // 2
+    edges = np.linspace(low, high if high > low else low + 1, bins + 1)
     _draw(axes, edges, {name: binned(some, edges) for name, some in values.items()}, log=log)
 
 
