@@ -67,8 +67,7 @@ class Request:
                 raise ValueError(f'absorbers: "{name}" is none of {", ".join(ABSORBERS)}')
         if not self.absorbers:
             raise ValueError(f"absorbers: there is none; write some of {', '.join(ABSORBERS)}")
-        first, last, step = (*self.layers, *self.layers[-1:], 1)[:3] if len(self.layers) < 3 else self.layers
-        if len(self.layers) > 3 or not 1 <= first <= last <= MOST_LAYERS or step < 1:
+        if not self.counts:
             raise ValueError(f"layers: {list(self.layers)} is no [least, most, step] from 1 to {MOST_LAYERS}")
         if self.absorber_x0 and self.absorber_mm:
             raise ValueError("absorber_mm: says in mm what absorber_x0 says in radiation lengths; take one of them out")
@@ -88,9 +87,12 @@ class Request:
 
     @property
     def counts(self) -> list[int]:
-        """The numbers of layers."""
-        first, last, step = (*self.layers, *self.layers[-1:], 1)[:3] if len(self.layers) < 3 else self.layers
-        return list(range(first, last + 1, step))
+        """The numbers of layers; none where `layers` cannot be meant."""
+        if not 1 <= len(self.layers) <= 3:
+            return []
+        first, last = self.layers[0], self.layers[1] if len(self.layers) > 1 else self.layers[0]
+        step = self.layers[2] if len(self.layers) == 3 else 1
+        return list(range(first, last + 1, step)) if 1 <= first <= last <= MOST_LAYERS and step >= 1 else []
 
     @property
     def stacks(self) -> list[Stack]:
@@ -189,7 +191,7 @@ def spread(best: int, places: Sequence[int], count: int) -> list[int]:
 def _confirmed(request: Request, point: Point, place: int, model: Prototype, number: int, job: Job) -> Confirmed:
     sums = _simulated(request, point.stack, number, job)
     width, error = resolution(sums)
-    own = model.errors["resolution_error"] * point.resolution
+    own = model.errors[request.particle]["resolution_error"] * point.resolution
     pull = (point.resolution - width) / math.sqrt(error**2 + point.error**2 + own**2)
     return Confirmed(place, width, error, float(sums.mean() / request.energy_gev / 1e3), len(sums), pull)
 
@@ -230,7 +232,7 @@ def _document(
         "format": FORMAT,
         "verdict": _verdict(points[best], confirmed, request),
         "request": asdict(request),
-        "model": {"errors": model.errors, "training_range": dict(model.ranges)},
+        "model": {"errors": model.errors[request.particle], "training_range": dict(model.ranges)},
         "optimum": best,
         "chosen_by": "depth" if request.max_depth_mm is not None else "knee",
         "front_mm": list(places),

@@ -59,7 +59,7 @@ def _limits(document: Mapping[str, Any]) -> Iterator[str]:
         " are correlated."
     )
     yield (
-        "The fast model's own error, measured with Geant4 on stacks that it had not seen:"
+        f"The fast model's own error, measured with Geant4 on {errors['stacks']} stacks that it had not seen:"
         f" {100 * errors['resolution_error']:.1f} % of the resolution and {100 * errors['mean_error']:.1f} % of the"
         f" mean energy. It knows {ranges['absorber_x0'][0]:g} to {ranges['absorber_x0'][1]:g} X0 of absorber in a"
         " layer,"

@@ -5,6 +5,7 @@ deep stack, for its centre in depth, and for each layer's energy (`layers.py`). 
 one cut off. Random numbers are drawn here, from the seed of a request.
 """
 
+import json
 import math
 from collections.abc import Mapping
 from functools import cached_property
@@ -72,9 +73,12 @@ class Prototype:
             raise InputError(f"absorbers: {stack.absorber} is none of {', '.join(ABSORBERS)}")
 
     @cached_property
-    def errors(self) -> dict[str, float]:
-        """The model's own relative errors, as its training has measured them on stacks that it had not seen."""
-        return {name: float(self.about.more[name]) for name in ("mean_error", "resolution_error")}
+    def errors(self) -> dict[str, dict[str, float]]:
+        """The model's own relative errors for each particle, measured on stacks that it had not seen (`judged`)."""
+        try:
+            return dict(json.loads(self.about.more["errors"]))
+        except (KeyError, ValueError, TypeError):
+            raise InputError("the fast model does not say how wrong it is; run prototyping.judged on it") from None
 
     def generate(self, stack: Stack, particle: str, energy_gev: Floats, seed: int) -> Floats:
         """Energies of the layers, MeV, shape (n, layers); cutting columns off gives the showers of fewer layers."""

@@ -1,7 +1,6 @@
 """Train the fast model: `python3 -P -m functions.calorimeter.prototyping.train SHOWERS OUT.onnx`.
 
-SHOWERS is a folder of `production`. Every sixth stack is held out; the model's errors on these stand in its metadata,
-and beside those of GFLASH in what is printed.
+SHOWERS is a folder of `production`. Every sixth stack is held out, for `judged` to tell the model's errors by.
 """
 
 import argparse
@@ -15,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from functions.calorimeter.prototyping.compared import compared, cut, errors
-from functions.calorimeter.prototyping.fast import FORMAT, INPUTS, MIXED, MIXED_LAYERS, OUTPUTS, Prototype
+from functions.calorimeter.prototyping.compared import HELD_OUT
+from functions.calorimeter.prototyping.fast import FORMAT, INPUTS, MIXED, MIXED_LAYERS, OUTPUTS
 from functions.calorimeter.prototyping.layers import (
     CONDITION,
     LEAST_MIP,
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
 
 Rows = NDArray[np.float32]
 GAMMA = CONDITION.index("gamma")
-HELD_OUT = 6
-"""One stack of so many is held out."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +212,7 @@ def about(samples: Sequence[Sample], parameters: Parameters, facts: dict[str, An
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train, test, and write."""
+    """Train and write."""
     import torch
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -228,13 +225,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     learned = [sample for number, sample in enumerate(samples) if number % HELD_OUT]
     networks, losses = train(learned, parameters)
     given.out.write_bytes(export(networks, about(learned, parameters, losses)))
-    tested = [cut(sample, number) for number, sample in enumerate(samples) if number % HELD_OUT == 0]
-    rows = compared(tested, Prototype(given.out))
-    facts = {**losses, **errors(rows, "fast"), "tested_stacks": len(rows)}
-    given.out.write_bytes(export(networks, about(learned, parameters, facts)))
-    for row in rows:
-        print(json.dumps(asdict(row)))  # noqa: T201
-    print(json.dumps({"fast": errors(rows, "fast"), "gflash": errors(rows, "gflash"), **losses}))  # noqa: T201
+    print(json.dumps(losses))  # noqa: T201
     return 0
 
 
