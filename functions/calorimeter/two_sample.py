@@ -64,7 +64,7 @@ def scores(reference: Floats, generated: Floats, *, seed: int) -> Floats:
     order = np.random.default_rng(seed).permutation(count)
     known, other = np.split(order, [2 * count // 3])
     with threadpool_limits(1):  # on a busy machine its threads wait for each other
-        trees = HistGradientBoostingClassifier(random_state=seed, **TREES)
+        trees = HistGradientBoostingClassifier(random_state=seed % 2**32, **TREES)
         trees.fit(np.concatenate([reference[known], generated[known]]), np.repeat([0, 1], len(known)))
         return np.stack([trees.predict_proba(rows[other])[:, 1] for rows in (reference, generated)], axis=1)
 

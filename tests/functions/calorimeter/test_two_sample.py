@@ -61,3 +61,8 @@ def test_a_sample_that_leaves_out_a_part_covers_less(truth: Observables, same: O
 def test_a_replay_of_the_training_set_is_found(truth: Observables, same: Observables) -> None:
     assert replayed(truth, fast(5), same) < 0.1
     assert replayed(truth, truth, same) == 1.0
+
+
+def test_a_seed_of_64_bits_as_jobs_have_it_will_do() -> None:
+    rows = np.random.default_rng(1).normal(size=(60, 3))
+    assert 0 <= auc(rows[:30], rows[30:], seed=2**64 - 1).value <= 1
