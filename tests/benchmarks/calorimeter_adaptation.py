@@ -1,0 +1,92 @@
+"""What the shipped generator is worth to another detector, drawn by lot: adapted, from scratch, and as it is.
+
+All learn from the same showers by Geant4 and are judged on the same others, by the AUC of boosted trees (0.5 is best).
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from functions.calorimeter import generator
+from layers.learning.onnx import load
+from tests.benchmarks.report import show
+from tests.functions.calorimeter.adapting import Task, area, contained_deg, drawn_detector, learned, rescaled
+from tests.functions.calorimeter.trainings import prepared
+
+SHIPPED = Path(generator.__file__).parent / f"{generator.MODEL}.onnx"
+ENERGY_GEV = (10.0, 15.0)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=1, help="draws the detector")
+    parser.add_argument("--showers", type=int, default=1000, help="to learn from")
+    parser.add_argument("--judge", type=int, default=1500, help="showers to judge by")
+    parser.add_argument("--steps", type=int, default=1500, help="of each training, at most")
+    parser.add_argument("--quick", action="store_true", help="200 showers, 450 to judge by, 100 steps")
+    parser.add_argument(
+        "--showers-in", type=Path, help="keep the simulated showers in this folder, and take them from it"
+    )
+    given = parser.parse_args(argv)
+    if given.quick:
+        given.showers, given.judge, given.steps = 200, 450, 100
+    with tempfile.TemporaryDirectory() as folder:
+        rows = list(compared(given, Path(folder)))
+    title = f"detector {given.seed}, {json.dumps(drawn_detector(given.seed)['layers'][0])}, {given.showers} showers"
+    show(title, rows)
+    return 0
+
+
+def compared(given: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
+    """A row for each model; CPU time beside that of simulating what it learns from."""
+    detector = drawn_detector(given.seed)
+    shots = {"engine": "geant4", "detector": detector, "energy_gev": ENERGY_GEV, "theta_deg": contained_deg(detector)}
+    began = cpu_s()
+    learn = prepared(folder, f"learn-{given.seed}", showers=given.showers, seed=2, **shots)
+    simulating = cpu_s() - began
+    judge = prepared(folder, f"judge-{given.seed}", showers=given.judge, seed=3, **shots)
+    built = json.loads(load(SHIPPED)[1].more["architecture"])["parameters"]
+    same = {name: built[name] for name in built if name.endswith("width") or name in ("blocks", "width")}
+    task = Task(learn, judge.path, {**same, "steps": given.steps, "batch": 128}, given.seed)
+    makers = {
+        "the shipped model as it is": lambda place: SHIPPED,
+        "its weights, new scales, no learning": lambda place: rescaled(task, place, SHIPPED),
+        "adapted": lambda place: learned(task, place, SHIPPED),
+        "from scratch": lambda place: learned(task, place, None),
+    }
+    for number, (name, make) in enumerate(makers.items()):
+        place = folder / str(number)
+        place.mkdir()
+        began = cpu_s()
+        model = make(place)
+        spent = cpu_s() - began
+        found = area(model, task.judge, given.seed)
+        yield {
+            "model": name,
+            "auc": found.value,
+            "error": found.error,
+            "cpu_s": spent,
+            "of_simulating": spent / simulating,
+        }
+
+
+def cpu_s() -> float:
+    """CPU seconds of this process and of its children that have ended."""
+    times = time.process_time(), *_children()
+    return sum(times)
+
+
+def _children() -> tuple[float, float]:
+    import resource
+
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime, used.ru_stime
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
