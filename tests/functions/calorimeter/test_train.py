@@ -173,6 +173,23 @@ def test_a_curve_has_means_of_the_steps_that_had_the_loss(
     assert losses == [(4, 2.0), (8, 2.0), (12, 2.0), (16, 2.0)]
 
 
+@pytest.mark.slow
+def test_the_model_that_serves_goes_on_to_the_same_bytes(showers: Input, photons: Input, tmp_path: Path) -> None:
+    small = {"batch": 32, "width": 32, "blocks": 1, "flow_steps": 2, "hits_width": 16, "energies_width": 16}
+    parameters = {**small, "steps": 12, "cells_every": 4, "cells_batch": 8}
+    request = {"family": "two-stage", "parameters": parameters, "evaluate_every": 6, "seed": 2}
+    assert train(tmp_path / "whole", [showers, photons], request).code == 0
+    stopping = threading.Event()
+    stopping.set()
+    for _ in range(8):  # across the first score, and steps of both stages
+        options = {"checkpoint": tmp_path / "kept", "stopping": stopping}
+        assert train(tmp_path / "stopped", [showers, photons], request, **options).code == 75
+    assert train(tmp_path / "stopped", [showers, photons], request, checkpoint=tmp_path / "kept").code == 0
+    assert files(tmp_path / "stopped") == files(tmp_path / "whole")
+    weights, architecture = (tmp_path / f"whole/out/r.json.{end}" for end in ("weights.h5", "architecture.json"))
+    assert read_networks(weights, architecture).keys() == {"generator"}
+
+
 def test_curves_can_be_watched_while_they_grow(showers: Input, tmp_path: Path) -> None:
     stopping = threading.Event()
     stopping.set()
@@ -280,8 +297,8 @@ def test_inputs_that_cannot_be_learned_from_are_refused(showers: Input, tmp_path
     assert refused(few) == "r.json: inputs: hold 30 showers; 50 are the least to train on"
     other = prepared(tmp_path / "other", "other", detector={**DETECTOR, "cells": 9, "name": "fine"}, showers=20)
     assert refused(showers, other) == (
-        "r.json: inputs: other.json.root.h5 is of the geometry fine, and a.json.root.h5 toy; train a model on one of"
-        " them"
+        "r.json: inputs: other.json.root.h5 is of another detector (fine) than a.json.root.h5 (toy); train a model on"
+        " one of them"
     )
     higher = prepared(tmp_path / "higher", "higher", threshold="0.2", showers=20)
     assert "has cells from a threshold, in MeV, of 0.2, and a.json.root.h5 0.1" in refused(showers, higher)
