@@ -30,6 +30,25 @@ from tests.benchmarks.report import show
 
 SERVED = "DIOSCAR_MODEL_CALORIMETER_GENERATOR"
 JUDGING_SEED = 99
+DETECTOR = {
+    "name": "small",
+    "cells": 15,
+    "cell_mm": 8,
+    "layers": [{"count": 12, "absorber": "W", "absorber_mm": 5, "sensor": "Si", "sensor_mm": 0.5, "gap_mm": 2.5}],
+}
+"""Of which a shower of a few GeV, and a training, takes a small part of what `siw25` takes."""
+
+
+SMALL = {
+    "width": 64,
+    "blocks": 2,
+    "flow_steps": 4,
+    "batch": 64,
+    "cells_batch": 16,
+    "hits_width": 32,
+    "energies_width": 24,
+}
+"""The model that serves, so small that the whole takes a minute or two of CPU."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,11 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--files", nargs="*", type=Path, default=[], help="prepared showers (HDF5); none: simulated here"
     )
-    parser.add_argument("--showers", type=int, default=1500, help="to simulate by Geant4, of 2 to 10 GeV (1500)")
+    parser.add_argument("--showers", type=int, default=1500, help="to simulate by Geant4, in a small detector (1500)")
     parser.add_argument("--family", default="two-stage")
-    parser.add_argument("--trials", type=int, default=16)
+    parser.add_argument("--parameters", type=json.loads, default=SMALL, help="of all trainings, as JSON; {}: none")
+    parser.add_argument("--trials", type=int, default=14)
     parser.add_argument("--startup", type=int, default=4, help="trials before the search begins (4)")
-    parser.add_argument("--steps", type=int, default=400, help="of each trial, and of each training after it (400)")
+    parser.add_argument("--steps", type=int, default=120, help="of each trial, and of each training after it (120)")
     parser.add_argument("--evaluations", type=int, default=2)
     parser.add_argument(
         "--seeds", type=int, nargs="*", default=[101, 102, 103], help="of the trainings after the study"
@@ -54,9 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         paths = arguments.files or [simulated(folder, arguments.showers)]
         inputs = [Input("data", path.name, sha256_of(path), path) for path in paths]
-        began = _cpu_s()
-        study = tuned(folder, inputs, arguments)
-        spent = _cpu_s() - began
+        found = tuned(folder, inputs, arguments)
+        study, spent = found["study"], found["cpu"]
         best = study["trials"][study["best"]]
         states = [trial["state"] for trial in study["trials"]]
         print(f"study: {', '.join(f'{states.count(s)} {s}' for s in sorted(set(states)))}; {spent:.0f} CPU s")
@@ -76,8 +95,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def simulated(folder: Path, showers: int) -> Path:
     """Showers by Geant4, prepared."""
+    if (path := folder / "showers.json.root.h5").exists():
+        return path
     source = folder / "showers.json"
-    source.write_text(json.dumps({"energy_gev": [2, 10], "showers": showers, "seed": 5}))
+    source.write_text(json.dumps({"detector": DETECTOR, "energy_gev": [2, 5], "showers": showers, "seed": 5}))
     for function, path, settings in (
         ("calorimeter.simulate", source, {}),
         ("calorimeter.preprocess", folder / "showers.json.root", {"THRESHOLD_MEV": "0.1"}),
@@ -88,15 +109,23 @@ def simulated(folder: Path, showers: int) -> Path:
 
 
 def tuned(folder: Path, inputs: Sequence[Input], arguments: argparse.Namespace) -> Any:
-    """The study."""
-    request = {name: getattr(arguments, name) for name in ("family", "trials", "startup", "steps", "evaluations")}
+    """The study, and the CPU time that it took."""
+    kept = folder / "tune.result.json"
+    if kept.exists():
+        return json.loads(kept.read_text())
+    began = _cpu_s()
+    request = {
+        name: getattr(arguments, name) for name in ("family", "parameters", "trials", "startup", "steps", "evaluations")
+    }
     source, out = folder / "tune.json", folder / "tune"
     source.write_text(json.dumps(request))
     checkpoint = folder / "checkpoint"
     checkpoint.mkdir(exist_ok=True)
     outcome = call("calorimeter.tune", source, out, inputs=inputs, checkpoint=checkpoint)
     assert outcome.code == 0, outcome.message
-    return json.loads((out / "tune.json.study.json").read_text())
+    found = {"study": json.loads((out / "tune.json.study.json").read_text()), "cpu": _cpu_s() - began}
+    kept.write_text(json.dumps(found))
+    return found
 
 
 def trained(
@@ -108,10 +137,14 @@ def trained(
     seed: int,
 ) -> dict[str, float]:
     """Score and AUC on held-out showers of one training, and the CPU time that it took."""
+    kept = folder / f"{name}-{seed}.result.json"
+    if kept.exists():
+        found: dict[str, float] = json.loads(kept.read_text())
+        return found
     every = arguments.steps // arguments.evaluations
     request = {
         "family": arguments.family,
-        "parameters": {"steps": arguments.steps, **parameters},
+        "parameters": {"steps": arguments.steps, **arguments.parameters, **parameters},
         "seed": seed,
         "patience": 0,
         "evaluate_every": every,
@@ -136,7 +169,9 @@ def trained(
     pair = (observe(showers, held_out.geometry) for showers in (held_out.showers, join(made)))
     area = auc_of_features(*pair, seed=JUDGING_SEED)
     print(f"{name}, seed {seed}: score {scored.score:.4f}, AUC {area.value:.3f}, {spent:.0f} CPU s", flush=True)
-    return {"score": scored.score, "auc": area.value, "cpu": spent}
+    found = {"score": scored.score, "auc": area.value, "cpu": spent}
+    kept.write_text(json.dumps(found))
+    return found
 
 
 def row(name: str, seeds: Sequence[int], judged: Sequence[Mapping[str, float]]) -> dict[str, Any]:

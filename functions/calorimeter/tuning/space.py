@@ -21,6 +21,7 @@ SPACES: dict[str, dict[str, Any]] = {
         "learning_rate": {"low": 3e-4, "high": 6e-3, "log": True},
         "cells_learning_rate": {"low": 1e-3, "high": 2e-2, "log": True},
         "weight_decay": {"low": 1e-4, "high": 0.1, "log": True},
+        "dropout": {"low": 0.0, "high": 0.3},
         "average": {"choices": [0.95, 0.98, 0.99, 0.995, 0.998]},
         "warm_up": {"low": 0.02, "high": 0.3, "log": True},
     },

@@ -14,6 +14,7 @@ from functions.calorimeter import learners
 from functions.calorimeter.hdf5 import ShowersHdf5
 from functions.calorimeter.training import score
 from functions.calorimeter.training.split import held_out
+from functions.calorimeter.tuning.space import SPACES, default_space, read_space
 from layers.learning.registry import Manifest
 from layers.runtime import Input
 from layers.runtime.testing import Outcome, call
@@ -202,6 +203,14 @@ def test_the_best_parameters_are_trained_and_their_version_names_the_study(
     assert kept == (tuned / "out/s.json.study.json").read_bytes()
     assert sha256 == hashlib.sha256(kept).hexdigest()
     assert manifest.request["parameters"]["parameters"]["learning_rate"] == request["parameters"]["learning_rate"]
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_the_space_of_a_family_has_its_parameters_and_holds_its_defaults(name: str) -> None:
+    parameters = learners.family(name).Parameters
+    axes = read_space(default_space(name, parameters), parameters, {}, "space")
+    assert {axis.name for axis in axes} == SPACES[name].keys()
+    assert all(axis.holds(getattr(parameters(), axis.name)) for axis in axes)
 
 
 @pytest.mark.parametrize(
