@@ -7,8 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from functions.calorimeter.gate import MODEL
-from functions.calorimeter.generator import Generator
+from functions.calorimeter.generator import MODEL, Generator
 from functions.calorimeter.showers import Counts, Floats, Showers, join
 from layers.learning.registry import Manifest, RegistryError
 from layers.runtime import Input, InputError
