@@ -20,7 +20,7 @@ if [ "${1-}" = --train ]; then
     train=yes
     shift
 fi
-[ $# -gt 0 ] || set -- pulsar
+[ $# -gt 0 ] || set -- pulsar calorimeter
 
 fail() {
     printf 'dioscar: %s\n' "$1" >&2
