@@ -20,6 +20,7 @@ from layers.runtime import Input, InputError
 LEAST_SHOWERS = 50
 """In all, below which there is nothing to learn and nothing to tell it by."""
 LEAST_WATCHED = 8
+"""Of each particle; of what is held out, too."""
 EDGE = 8.0
 """Distances between neighbours by which showers may miss the edge of what was asked for, as random numbers do."""
 NEAR = 20
@@ -67,9 +68,10 @@ class Collection:
         """Who has simulated the showers."""
         return str(self.files[0].about.get("engine", ""))
 
-    def count(self, use: int) -> int:
-        """How many showers are for that."""
-        return sum(int((file.use == use).sum()) for file in self.files)
+    def count(self, use: int | None, particle: str = "") -> int:
+        """How many showers are for that, or all; of one particle, or of all."""
+        files = [file for file in self.files if particle in ("", file.particle)]
+        return sum(int((file.use == use).sum()) if use is not None else len(file.use) for file in files)
 
     def part(self, use: int) -> TrainingData:
         """The showers that are for that, file by file."""
@@ -117,12 +119,14 @@ def read(name: str, inputs: Sequence[Input], held: float, watched: float) -> Col
     if total < LEAST_SHOWERS:
         raise InputError(f"{name}: inputs: hold {total} showers; {LEAST_SHOWERS} are the least to train on")
     found = Collection(tuple(files))
-    for use, key in ((WATCHING, "watched"), (HELD, "held_out")):
-        if found.count(use) < LEAST_WATCHED:
-            raise InputError(
-                f"{name}: {key}: leaves {found.count(use)} of {total} showers; {LEAST_WATCHED} are the least, so name"
-                " more files or raise it"
-            )
+    for particle in found.particles:
+        for use, key in ((WATCHING, "watched"), (HELD, "held_out")):
+            count, whole = found.count(use, particle), found.count(None, particle)
+            if count < LEAST_WATCHED:
+                raise InputError(
+                    f"{name}: {key}: leaves {count} of {whole} showers of {particle}; {LEAST_WATCHED} are the least, so"
+                    " name more files of them, or raise it"
+                )
     return found
 
 

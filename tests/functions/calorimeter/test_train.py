@@ -271,7 +271,7 @@ def test_a_loss_that_is_no_number_ends_the_training_in_a_sentence(showers: Input
         ({"parameters": [1]}, "r.json: parameters: [1] is no "),
         ({"held_out": 0}, "r.json: held_out: 0.0 is no part above 0, up to 0.5"),
         ({"watched": 0.7}, "r.json: watched: 0.7 is no part above 0, up to 0.5"),
-        ({"watched": 0.03}, "r.json: watched: leaves 5 of 200 showers; 8 are the least, so name more files or raise"),
+        ({"watched": 0.03}, "r.json: watched: leaves 5 of 200 showers of e-; 8 are the least, so name more files of"),
         ({"patience": -1}, "r.json: patience: -1 is negative; 0 is the least"),
         ({"seed": -1}, "r.json: seed: -1 is negative"),
         ({"start": "given"}, 'r.json: inputs: 0 of them are models; "start": "given" needs one .onnx'),

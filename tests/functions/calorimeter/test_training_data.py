@@ -106,6 +106,12 @@ def test_files_that_do_not_go_together_are_refused(
         data.read("r", [showers, changed(showers, tmp_path / "b.h5", **about)], 0.2, 0.1)
 
 
+def test_each_particle_needs_showers_to_be_judged_by(showers: Input, tmp_path: Path) -> None:
+    few = prepared(tmp_path, "g", particle="gamma", showers=20)
+    with pytest.raises(InputError, match=r"^r: watched: leaves 2 of 20 showers of gamma; 8 are the least"):
+        data.read("r", [showers, few], 0.2, 0.1)
+
+
 def test_another_name_is_no_other_detector(showers: Input, tmp_path: Path) -> None:
     renamed = changed(showers, tmp_path / "b.h5", geometry={**DETECTOR, "name": "mine", "title": "of mine"})
     assert len(data.read("r", [showers, renamed], 0.2, 0.1).files) == 2
