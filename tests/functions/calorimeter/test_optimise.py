@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from functions.calorimeter import geant4, gflash, optimise
+from functions.calorimeter.prototyping.compared import beyond
 from functions.calorimeter.prototyping.fast import MODEL, Prototype, resolution
 from functions.calorimeter.prototyping.production import deepened, drawn, drawn_to_test, layer_sums
 from functions.calorimeter.prototyping.scan import Point, front, knee
 from functions.calorimeter.prototyping.stack import Stack
 from functions.calorimeter.showers import from_dense
+from layers.runtime import InputError
 from layers.runtime.testing import Outcome, call
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed: ./dioscar install calorimeter")
@@ -196,7 +198,8 @@ def test_layers_are_summed_over_their_cells() -> None:
 
 def test_the_model_can_be_trained_again(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed: ./dioscar install train")
-    from functions.calorimeter.prototyping.production import Sample
+    from functions.calorimeter.prototyping import judged
+    from functions.calorimeter.prototyping.production import Sample, write
     from functions.calorimeter.prototyping.train import Parameters, about, train
     from layers.learning.onnx import export
 
@@ -218,3 +221,17 @@ def test_the_model_can_be_trained_again(tmp_path: Path) -> None:
     path.write_bytes(models[0])
     made = Prototype(path).generate(deepened(samples[0].stack), "e-", np.full(500, 10.0), 1)
     assert made.sum(axis=1).mean() / 10 == pytest.approx(15, rel=0.15)
+    with pytest.raises(InputError, match="does not say how wrong"):
+        _ = Prototype(path).errors
+    (tmp_path / "showers").mkdir()
+    write(tmp_path / "showers/00000.npz", samples[0])
+    assert judged.main([str(path), str(tmp_path / "showers")]) == 0
+    told = Prototype(path).errors
+    assert told.keys() == {"e-"} and told["e-"]["stacks"] == 1 and 0 <= told["e-"]["mean_error"] < 1
+
+
+def test_errors_beyond_the_statistical_ones_are_found_and_are_none_where_there_are_none() -> None:
+    rng = np.random.default_rng(2)
+    noise = np.full(2000, 0.1)
+    assert beyond(rng.normal(0, 0.1, 2000), noise) < 0.04
+    assert beyond(rng.normal(0, np.hypot(0.1, 0.2), 2000), noise) == pytest.approx(0.2, abs=0.02)
