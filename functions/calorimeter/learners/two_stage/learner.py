@@ -41,7 +41,7 @@ CELLS_SEED = 1 << 20
 class Parameters:
     """What may be tuned."""
 
-    steps: int = 10_000
+    steps: int = 6_000
     """Of the first stage."""
     batch: int = 256
     learning_rate: float = 1e-3
