@@ -56,8 +56,6 @@ class Comparison:
         self.kind = truth.kind
         given = (truth.showers.energy_gev, truth.showers.theta, truth.kind)
         self.made = self._sample(candidate(*given, seed + STREAM, progress))
-        self.gflash = self._sample(self._gflash())
-        self.served = self._served() if self.comparable else self.gflash
         rng = np.random.default_rng((seed, 3))
         spare = samples.spare.rows(np.sort(rng.permutation(len(samples.spare))[: len(truth)]))
         self.spare, self.spare_kind = self._sample(spare.showers), spare.kind
@@ -70,6 +68,16 @@ class Comparison:
         same = one.geometry.as_json()["layers"] == two.geometry.as_json()["layers"]
         same = same and one.geometry.shape == two.geometry.shape and one.geometry.cell_mm == two.geometry.cell_mm
         return same and set(one.particles) <= set(two.particles)
+
+    @cached_property
+    def gflash(self) -> Sample:
+        """GFLASH at the same conditions."""
+        return self._sample(self._gflash())
+
+    @cached_property
+    def served(self) -> Sample:
+        """The serving model's showers, or GFLASH's, at the same conditions."""
+        return self._served() if self.comparable else self.gflash
 
     @cached_property
     def bands(self) -> list[BandResult]:
