@@ -36,7 +36,7 @@ from functions.calorimeter.generator import Generator
 from functions.calorimeter.geometry import Geometry
 from functions.calorimeter.hdf5 import ShowersHdf5
 from functions.calorimeter.observables import observe
-from functions.calorimeter.showers import Showers, join
+from functions.calorimeter.showers import Floats, Showers, join
 from layers.runtime import Checkpointed, Input, InputError, Job, read_request
 
 FORMAT = "dioscar-calorimeter-uncertainty-1"
@@ -84,7 +84,8 @@ def run(source: Path, destination: Path, settings: Settings, job: Job) -> None:
     slices = Slices(request.energy_gev, request.theta_deg)
     members = [Generator(item.path, settings.threads) for item in models]
     geometry, particle = _agreed(name, members, models, files)
-    truth = _summed(slices, geometry, _truth(files))
+    primaries: list[tuple[Floats, Floats]] = []
+    truth = _summed(slices, geometry, _truth(files, primaries))
     sums = []
     for number, member in enumerate(members):
         seed = int(np.random.SeedSequence((request.seed, number)).generate_state(1)[0])
@@ -92,7 +93,7 @@ def run(source: Path, destination: Path, settings: Settings, job: Job) -> None:
         if not kept.exists():
             if job.stopping:
                 raise Checkpointed(f"stopped after {number} of {len(members)} members")
-            _keep(kept, _summed(slices, geometry, _generated(files, member, particle, seed)))
+            _keep(kept, _summed(slices, geometry, _generated(primaries, member, particle, seed)))
             job.keep()
         sums.append(_kept(kept, slices))
         job.progress(number + 1, len(members))
@@ -155,18 +156,23 @@ def _agreed(
     return first.geometry, particle
 
 
-def _truth(files: Sequence[Input]) -> Iterator[Showers]:
+def _truth(files: Sequence[Input], primaries: list[tuple[Floats, Floats]]) -> Iterator[Showers]:
+    """The Monte Carlo; its energies and angles are appended to `primaries`, for the members."""
     for item in files:
         with ShowersHdf5(item.path) as file:
-            yield from file.read(CHUNK)
+            for part in file.read(CHUNK):
+                primaries.append((part.energy_gev, part.theta))
+                yield part
 
 
-def _generated(files: Sequence[Input], member: Generator, particle: str, seed: int) -> Iterator[Showers]:
+def _generated(
+    primaries: Sequence[tuple[Floats, Floats]], member: Generator, particle: str, seed: int
+) -> Iterator[Showers]:
     """A shower of this member for each of the Monte Carlo's primaries, also beyond what it learned."""
     done = 0
-    for part in _truth(files):
-        yield join(list(member.generate(part.energy_gev, part.theta, particle, seed, first=done, checked=False)))
-        done += len(part)
+    for energy_gev, theta in primaries:
+        yield join(list(member.generate(energy_gev, theta, particle, seed, first=done, checked=False)))
+        done += len(energy_gev)
 
 
 def _summed(slices: Slices, geometry: Geometry, parts: Iterator[Showers]) -> Sums:
