@@ -1,6 +1,7 @@
 """What the shipped generator is worth to another detector, drawn by lot: adapted, from scratch, and as it is.
 
-All learn from the same showers by Geant4 and are judged on the same others, by the AUC of boosted trees (0.5 is best).
+All learn from the same showers by Geant4 and are judged on the same others, by the score of `train` (0 is
+best) and by the AUC of boosted trees (0.5 is best).
 """
 
 import argparse
@@ -11,13 +12,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from functions.calorimeter import generator
-from layers.learning.onnx import load
 from tests.benchmarks.report import show
-from tests.functions.calorimeter.adapting import Task, area, contained_deg, drawn_detector, learned, rescaled
+from tests.functions.calorimeter.adapting import (
+    SHIPPED,
+    Task,
+    contained_deg,
+    drawn_detector,
+    judged,
+    learned,
+    rescaled,
+    sizes,
+)
 from tests.functions.calorimeter.trainings import prepared
 
-SHIPPED = Path(generator.__file__).parent / f"{generator.MODEL}.onnx"
 ENERGY_GEV = (10.0, 15.0)
 
 
@@ -50,9 +57,7 @@ def compared(given: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]
     learn = prepared(folder, f"learn-{given.seed}", showers=given.showers, seed=2, **shots)
     simulating = cpu_s() - began
     judge = prepared(folder, f"judge-{given.seed}", showers=given.judge, seed=3, **shots)
-    built = json.loads(load(SHIPPED)[1].more["architecture"])["parameters"]
-    same = {name: built[name] for name in built if name.endswith("width") or name in ("blocks", "width")}
-    task = Task(learn, judge.path, {**same, "steps": given.steps, "batch": 128}, given.seed)
+    task = Task(learn, judge.path, {**sizes(SHIPPED), "steps": given.steps, "batch": 128}, given.seed)
     makers = {
         "the shipped model as it is": lambda place: SHIPPED,
         "its weights, new scales, no learning": lambda place: rescaled(task, place, SHIPPED),
@@ -65,7 +70,7 @@ def compared(given: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]
         began = cpu_s()
         model = make(place)
         spent = cpu_s() - began
-        found = area(model, task.judge, given.seed)
+        found = judged(model, task.judge, given.seed)
         yield {
             "model": name,
             "auc": found.value,

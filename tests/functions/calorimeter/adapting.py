@@ -1,5 +1,6 @@
 """How well a generator of one detector learns another: a geometry drawn by lot, and three models of it to compare."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,14 +9,18 @@ from typing import Any
 
 import numpy as np
 
+from functions.calorimeter import compare, generator
 from functions.calorimeter.generator import Generator
 from functions.calorimeter.geometry import Layer
 from functions.calorimeter.hdf5 import ShowersHdf5
+from functions.calorimeter.learners.learner import TrainingData
 from functions.calorimeter.materials import MATERIALS
 from functions.calorimeter.observables import observe
 from functions.calorimeter.showers import from_dense, join
 from functions.calorimeter.training.data import TRAINING, read
+from functions.calorimeter.training.score import WORST, Scorer
 from functions.calorimeter.two_sample import Auc, auc_of_features
+from layers.learning.onnx import load
 from layers.runtime import Input
 from tests.functions.calorimeter.trainings import as_input, train
 
@@ -24,6 +29,7 @@ SENSOR_MM = (0.3, 0.6)
 GAP_MM = (1.5, 3.0)
 LAYERS = (18, 32)
 DEPTH_X0 = (17.0, 24.0)
+SHIPPED = Path(generator.__file__).parent / f"{generator.MODEL}.onnx"
 
 
 def drawn_detector(seed: int, cells: int = 51, cell_mm: float = 5.1) -> dict[str, Any]:
@@ -77,10 +83,16 @@ class Task:
             "family": "two-stage",
             "parameters": dict(self.parameters),
             "seed": self.seed,
-            "held_out": 0.03,
+            "held_out": 0.08,
             "watched": 0.2,
             "evaluate_every": max(1, steps // self.evaluations),
         }
+
+
+def sizes(model: Path) -> dict[str, int]:
+    """The sizes of a model's networks, which another one must have to start from it."""
+    told = json.loads(load(model)[1].more["architecture"])["parameters"]
+    return {name: told[name] for name in told if name.endswith("width") or name == "blocks"}
 
 
 def learned(task: Task, folder: Path, base: Path | None) -> Path:
@@ -105,25 +117,38 @@ def rescaled(task: Task, folder: Path, base: Path) -> Path:
     return path
 
 
-def area(model: Path, judge: Path, seed: int) -> Auc:
-    """How well boosted trees tell the model's showers from the simulated ones in `judge`; 0.5 is not at all.
+@dataclass(frozen=True)
+class Judgement:
+    """How far a model's showers are from simulated ones: by boosted trees (0.5 is best), and by train's score (0)."""
+
+    auc: Auc
+    score: float
+
+
+def judged(model: Path, judge: Path, seed: int) -> Judgement:
+    """Compare a model with the simulated showers in `judge`.
 
     A model of another detector stands as it is: each layer of the new one reads what the old one's reads that is
     nearest to its depth in radiation lengths. Both detectors have the same cells.
     """
-    generator = Generator(model)
+    made_by = Generator(model)
     with ShowersHdf5(judge) as file:
         truth, particle, geometry = join(list(file.read())), file.particle, file.geometry
-    depths = [np.cumsum([pitch_x0(layer) for layer in one.layers]) for one in (generator.geometry, geometry)]
+    depths = [np.cumsum([pitch_x0(layer) for layer in one.layers]) for one in (made_by.geometry, geometry)]
     nearest = np.abs(depths[0][None] - depths[1][:, None]).argmin(axis=1)
     made = join(
         [
-            from_dense(part.energy_gev, part.theta, part.dense(generator.geometry.shape)[..., nearest])
-            for part in generator.generate(truth.energy_gev, truth.theta, particle, seed, checked=False)
+            from_dense(part.energy_gev, part.theta, part.dense(made_by.geometry.shape)[..., nearest])
+            for part in made_by.generate(truth.energy_gev, truth.theta, particle, seed, checked=False)
         ]
     )
     real, drawn = (observe(showers, geometry) for showers in (truth, made))
-    return auc_of_features(real, drawn, seed=seed)
+    data = TrainingData(geometry, (particle,), truth, np.zeros(len(truth), np.int64), made_by.threshold_mev)
+    floors = Scorer(data, seed=seed).floors
+    edges = np.array([truth.energy_gev.min(), truth.energy_gev.max()])
+    found = compare.numbers(compare.Sample(real, edges), compare.Sample(drawn, edges))
+    parts = [math.log(min(max(found[name] / floor, 1.0), WORST)) for name, floor in floors.items()]
+    return Judgement(auc_of_features(real, drawn, seed=seed), sum(parts) / len(parts))
 
 
 def pitch_x0(layer: Layer) -> float:
