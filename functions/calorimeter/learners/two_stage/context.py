@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from functions.calorimeter.geometry import AXIS_DEPTH_MM, Geometry
-from functions.calorimeter.learners.two_stage.quantities import HITS_SHIFT, WHOLE, layer_depths
+from functions.calorimeter.learners.two_stage.quantities import EMPTY_MEV, HITS_SHIFT, WHOLE, layer_depths
 from functions.calorimeter.learners.two_stage.scaling import REFERENCE_GEV
 
 DEPTH_X0 = 20.0
@@ -34,7 +34,7 @@ class Shower:
     hits: Tensor
     """Whole numbers, (n, layers)."""
     whole: Tensor
-    """`quantities.WHOLE`, (n, 9)."""
+    """`quantities.WHOLE`, (n, 10)."""
 
 
 class Context(nn.Module):  # type: ignore[misc]
@@ -57,9 +57,15 @@ class Context(nn.Module):  # type: ignore[misc]
         return slope[:, None] * self.per_slope
 
     def decode(self, energy_gev: Tensor, slope: Tensor, kinds: Tensor, quantities: Tensor, most: int) -> Shower:
-        """Energies and hits that can be, of the first stage's quantities."""
+        """Energies and hits that can be, of the first stage's quantities.
+
+        The layers' energies are scaled to the visible energy: the errors of 25 layers would add up in their sum.
+        """
         count = self.depth.shape[0]
         layers = torch.exp(quantities[:, :count].clamp(-20, 8)) * energy_gev[:, None]
+        visible = torch.exp(quantities[:, -1].clamp(-8, 8)) * energy_gev
+        sums = (layers * (layers >= self.threshold).to(layers)).sum(dim=1).clamp(EMPTY_MEV)
+        layers = layers * ((visible - EMPTY_MEV) / sums).clamp(0.5, 2)[:, None]
         seen = (layers >= self.threshold).to(layers)
         hits = torch.floor(torch.exp(quantities[:, count : 2 * count].clamp(-5, 12)) - HITS_SHIFT)
         room = torch.floor(layers / (1.02 * self.threshold)).clamp(1, most)

@@ -81,7 +81,7 @@ class TwoStage(nn.Module):  # type: ignore[misc]
     def shower(self, energy_gev: Tensor, slope: Tensor, kinds: Tensor, noise: Tensor) -> Shower:
         """The first stage."""
         normal = self.flow.sample(noise, self.conditions(energy_gev, slope, kinds), self.flow_steps)
-        quantities = self.scaling.back(normal.clamp(-6, 6), energy_gev, slope, kinds)
+        quantities = self.scaling.back(normal, energy_gev, slope, kinds)
         return self.context.decode(energy_gev, slope, kinds, quantities, self.places)
 
     def drawn(self, shower: Shower, where: Tensor, which: Tensor, energy: Tensor) -> tuple[Tensor, Tensor, Tensor]:

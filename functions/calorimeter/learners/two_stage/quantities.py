@@ -1,4 +1,4 @@
-"""What the first stage generates of a shower: energy and hits of each layer, and nine numbers of the whole.
+"""What the first stage generates of a shower: energy and hits of each layer, and ten numbers of the whole.
 
 All are logarithms or centres, so that a flow has no edges to learn. Showers with an inclined axis are mirrored to one
 side first: the generator is exactly symmetric.
@@ -10,7 +10,18 @@ from functions.calorimeter.geometry import Geometry
 from functions.calorimeter.observables import Observables
 from functions.calorimeter.showers import Floats
 
-WHOLE = ("width_x", "width_y", "core", "hottest", "radius_90", "centre_x", "centre_y", "slope_x", "slope_y")
+WHOLE = (
+    "width_x",
+    "width_y",
+    "core",
+    "hottest",
+    "radius_90",
+    "centre_x",
+    "centre_y",
+    "slope_x",
+    "slope_y",
+    "visible",
+)
 """Of the whole shower, after energies and hits of the layers."""
 ACROSS = (WHOLE.index("centre_x") - len(WHOLE), WHOLE.index("slope_x") - len(WHOLE))
 """Columns that change sign where a shower is mirrored across the plane of its axis."""
@@ -25,7 +36,7 @@ SLOPE_MM = 50.0
 
 
 def quantities(seen: Observables, threshold_mev: float, rng: np.random.Generator) -> Floats:
-    """One row a shower: log(L / E), log(hits + u), then `WHOLE`; shape (n, 2 layers + 9).
+    """One row a shower: log(L / E), log(hits + u), then `WHOLE`; shape (n, 2 layers + 10).
 
     Empty layers and whole numbers of hits are spread evenly (by `rng`), so that they have a density.
     """
@@ -35,7 +46,7 @@ def quantities(seen: Observables, threshold_mev: float, rng: np.random.Generator
 
 
 def whole(seen: Observables) -> Floats:
-    """The numbers `WHOLE`, shape (n, 9): widths, radius and centres in cells, core and hottest cell as parts.
+    """The numbers `WHOLE`, shape (n, 10): widths, radius and centres in cells, core and hottest cell as parts, S/E.
 
     What lies across the plane of the axis is as it is; in that plane, it is mirrored to the side of theta < 90 degrees.
     """
@@ -56,6 +67,7 @@ def whole(seen: Observables) -> Floats:
             (seen.parts * y).sum(axis=1) * side,
             (seen.parts * off * x).sum(axis=1) / spread,
             (seen.parts * off * y).sum(axis=1) / spread * side,
+            np.log((seen.visible + EMPTY_MEV) / seen.energy_gev),
         ],
         axis=1,
     )

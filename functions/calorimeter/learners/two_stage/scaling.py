@@ -16,6 +16,8 @@ MOST_KNOTS = 33
 SHOWERS_A_KNOT = 60
 TAILS = (0.0005, 0.003)
 REFERENCE_GEV = 30.0
+BEYOND, LEAST_REACH = 0.5, 3.0
+"""Standard deviations to which numbers are let go beyond the last knot, and that they may reach at least."""
 
 
 class Scaling(nn.Module):  # type: ignore[misc]
@@ -48,7 +50,12 @@ class Scaling(nn.Module):  # type: ignore[misc]
         return np.stack(columns, axis=1)
 
     def back(self, normal: Tensor, energy_gev: Tensor, slope: Tensor, kinds: Tensor) -> Tensor:
-        """Quantities of nearly normal numbers, (n, quantities); `kinds` are the particles as one-hot."""
+        """Quantities of nearly normal numbers, (n, quantities); `kinds` are the particles as one-hot.
+
+        Numbers far beyond the last knot are cut: no shower has told what would lie there.
+        """
+        most = (self.normal[-1] + BEYOND).clamp(LEAST_REACH)
+        normal = torch.minimum(torch.maximum(normal, -most), most)
         left = self.start + (torch.relu(normal[:, None, :] - self.normal[:, None]) * self.bends).sum(dim=1)
         left = left + torch.minimum(normal - self.normal[0], torch.zeros_like(normal))
         terms = basis(energy_gev, slope, kinds)
