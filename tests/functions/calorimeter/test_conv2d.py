@@ -170,6 +170,19 @@ def test_it_begins_with_the_sums_of_its_showers() -> None:
     assert np.std(made / energy.numpy()) == pytest.approx(np.std(wanted / showers.energy_gev), rel=0.5)
 
 
+def test_what_it_begins_with_holds_beyond_a_narrow_band() -> None:
+    """Energy and its logarithm are nearly the same there, and must not cancel each other elsewhere."""
+    band = data_of(showers_of(300, DETECTOR, 20, 40), DETECTOR)
+    serving = conv2d.make(band, PARAMETERS, 1, ALONE).exported()
+    torch.manual_seed(1)
+    energy = torch.tensor([30.0, 100.0]).repeat_interleave(200)
+    with torch.no_grad():
+        given = (energy, torch.full((400,), math.pi / 2), torch.zeros(400), torch.randn(400, 12))
+        cells = serving(*given, torch.randn(400, 12, 7, 7))
+    inside, beyond = (cells.sum(dim=(1, 2, 3)) / energy).reshape(2, 200).mean(dim=1)
+    assert beyond / inside == pytest.approx(1, abs=0.15)
+
+
 def test_steps_teach_both_networks_and_the_average_follows(toy: TrainingData, taught: conv2d.Conv2d) -> None:
     before = conv2d.make(toy, PARAMETERS, 1, ALONE)
     assert taught.steps == 200 // 16
