@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="torch is not installed: ./dioscar install train")
-from functions.calorimeter import gate, hdf5, two_sample
+from functions.calorimeter import gate, hdf5
 from functions.calorimeter.validation import bands, cells
 from layers.runtime.function import sha256_of
 from tests.functions.calorimeter.tiny_model import tiny_model
@@ -30,12 +30,11 @@ MANY, FEW = 2400, 150
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the function's own, but for fewer showers, in one band, with smaller classifiers."""
+    """As the function's own, but for fewer showers, in one band, with a smaller network."""
     whole = gate.gate
     monkeypatch.setattr("functions.calorimeter.gate.gate", lambda: whole(MANY))
     monkeypatch.setattr(bands, "PARTS", 1)
     monkeypatch.setattr(bands, "RESAMPLES", 20)
-    monkeypatch.setitem(two_sample.TREES, "max_iter", 60)
     monkeypatch.setattr(cells, "HIDDEN", 32)
     monkeypatch.setattr(cells, "EPOCHS", 12)
     monkeypatch.setattr(cells, "RATE", 2e-3)
