@@ -13,4 +13,7 @@ class Affine(nn.Module):  # type: ignore[misc]
         self.bias = nn.Parameter((2 * torch.rand(outputs) - 1) * inputs**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x @ self.weight + self.bias
+        if x.dim() == 2:
+            return x @ self.weight + self.bias
+        flat = x.reshape(-1, x.shape[-1]) @ self.weight + self.bias  # onnxruntime has one kernel for two dimensions
+        return flat.reshape(*x.shape[:-1], self.weight.shape[1])

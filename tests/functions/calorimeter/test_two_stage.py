@@ -21,7 +21,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: ./dioscar i
 
 from functions.calorimeter.generator import Generator  # noqa: E402
 from functions.calorimeter.learners import two_stage  # noqa: E402
-from functions.calorimeter.learners.two_stage import scaling  # noqa: E402
+from functions.calorimeter.learners.two_stage import scaling, started  # noqa: E402
 from functions.calorimeter.learners.two_stage.constraints import Drawn, agreed  # noqa: E402
 from functions.calorimeter.learners.two_stage.context import Shower  # noqa: E402
 from functions.calorimeter.learners.two_stage.quantities import layer_depths, quantities, whole  # noqa: E402
@@ -244,8 +244,8 @@ def test_generated_showers_have_what_they_should(model: Path, seen: Observables,
 def test_a_model_starts_from_another_one(data: TrainingData, learner: two_stage.Learner, model: Path) -> None:
     fresh = two_stage.make(data, SMALL, 2, ALONE)
     fresh.start_from(model)
-    for name, tensor in learner.average.flow.named_parameters():
-        assert torch.equal(dict(fresh.average.flow.named_parameters())[name], tensor), name
+    for name, tensor in learner.average.named_parameters():
+        assert torch.equal(dict(fresh.average.named_parameters())[name], tensor), name
     assert fresh.step(0)["flow"] < two_stage.make(data, SMALL, 2, ALONE).step(0)["flow"]
 
 
@@ -260,6 +260,25 @@ def test_layers_of_another_geometry_start_as_the_nearest_ones(learner: two_stage
     assert torch.equal(weights[16:32], of[[8 + n for n in nearest]])
     conditions, of = fresh.network.flow.conditions.weight, learner.average.flow.conditions.weight
     assert torch.equal(conditions[:3], of[[0, 1, 3]])  # energy, slope, photons
+
+
+def test_maps_of_another_window_have_their_values_at_the_same_places(learner: two_stage.Learner, model: Path) -> None:
+    told = {**detector().as_json(), "cells": 26}
+    fresh = two_stage.make(data_of(geometry_from_json(told, "wide"), 60), SMALL, 1, ALONE)
+    fresh.start_from(model)
+    old, new = (net.hits.maps.unflatten(1, (net.hits.columns, -1)) for net in (learner.average, fresh.network))
+    assert torch.allclose(new[:, 0], (old[:, 0] + old[:, 1]) / 2)  # half a cell from the middle
+    assert torch.allclose(new[:, 9], (old[:, 9] + old[:, 10]) / 2)
+    assert torch.equal(new[:, 10:], old[:, -1:].expand(-1, new.shape[1] - 10, -1))
+
+
+def test_a_model_with_fewer_quantities_is_refused(
+    data: TrainingData, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = two_stage.make(data, SMALL, 1, ALONE)
+    monkeypatch.setattr(started, "WHOLE", (*started.WHOLE, "another"))
+    with pytest.raises(InputError, match=r"model\.onnx: tells 10 quantities .* and not 11.*start from"):
+        fresh.start_from(model)
 
 
 def test_what_does_not_fit_is_refused(data: TrainingData, model: Path, tmp_path: Path) -> None:

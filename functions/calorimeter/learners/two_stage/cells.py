@@ -45,7 +45,8 @@ class Hits(nn.Module):  # type: ignore[misc]
         maps = np.random.default_rng(0).normal(0, 0.02, (MAPS, *radius.shape))
         near = np.log(radius + 0.5)
         maps[:4] = -2 * near, np.ones_like(radius), np.exp(-radius / 1.5), near**2 / 4
-        self.maps = nn.Parameter(torch.tensor(maps).float())
+        self.columns = len(radius)
+        self.maps = nn.Parameter(torch.tensor(maps).float().flatten(1))  # flat, so that it keeps its name in ONNX
         middle = (cells - 1) / 2
         self.register_buffer("column", torch.tensor(np.floor(np.abs(np.arange(cells) - middle)), dtype=torch.int64))
         self.register_buffer("row", torch.tensor(np.arange(cells) - middle).float())
@@ -53,9 +54,9 @@ class Hits(nn.Module):  # type: ignore[misc]
     def forward(self, context: Tensor, axis: Tensor) -> tuple[Tensor, Tensor]:
         """Log-odds (n, layers, columns, rows), and the rows' distances from the axis, (n, layers, rows)."""
         hidden = nn.functional.silu(self.second(nn.functional.silu(self.first(context))))
-        count, size = self.maps.shape[1:]
+        count, size = self.columns, len(KNOTS)
         weights = self.last(hidden)
-        table = (weights @ self.maps.reshape(MAPS, count * size)).reshape(*weights.shape[:2], count, size)
+        table = (weights @ self.maps).reshape(*weights.shape[:2], count, size)
         off = self.row - axis[:, :, None]
         low = ((off[..., None] >= self.knots).to(off).sum(dim=3) - 1).clamp(0, size - 2).long()
         start, end = self.knots[low], self.knots[low + 1]

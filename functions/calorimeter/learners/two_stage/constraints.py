@@ -58,7 +58,7 @@ def agreed(above: Tensor, cells: Drawn, whole: Tensor, sweeps: int) -> Tensor:
             missing = target * total - ((above + base) * measure).sum(dim=(1, 2))
             tilt = (missing / slope.clamp(1e-6)).clamp(-LARGEST_TILT, LARGEST_TILT)
             above = scaled(above * torch.exp(tilt[:, None, None] * lever), cells.room)
-        above = with_hottest(above, base, cells.room, hottest)
+        above = scaled(with_hottest(above, base, cells.room, hottest), cells.room)
     return above
 
 

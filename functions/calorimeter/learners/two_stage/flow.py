@@ -31,25 +31,32 @@ class Flow(nn.Module):  # type: ignore[misc]
     def __init__(self, quantities: int, conditions: int, width: int, blocks: int, dropout: float) -> None:
         super().__init__()
         self.values = Affine(quantities, width)
-        self.conditions = Affine(conditions + 2 * FREQUENCIES, width)
+        self.conditions, self.clock = Affine(conditions, width), Affine(2 * FREQUENCIES, width)
         self.blocks = nn.ModuleList(Block(width, dropout) for _ in range(blocks))
         self.velocity = Affine(width, quantities)
 
     def forward(self, x: Tensor, time: Tensor, conditions: Tensor) -> Tensor:
-        clock = [f(k * math.pi * time) for k in range(1, FREQUENCIES + 1) for f in (torch.sin, torch.cos)]
-        hidden = self.values(x) + self.conditions(torch.cat([conditions, *clock], dim=1))
+        return self._velocity(x, self.conditions(conditions) + self._clock(time))
+
+    def sample(self, noise: Tensor, conditions: Tensor, steps: int) -> Tensor:
+        """From standard normal noise to nearly normal numbers, in `steps` steps of Heun's method."""
+        x, about = noise, self.conditions(conditions)
+        clocks = [self._clock(torch.tensor([[step / steps]]).to(noise)) for step in range(steps + 1)]
+        for step in range(steps):
+            first = self._velocity(x, about + clocks[step])
+            second = self._velocity(x + first / steps, about + clocks[step + 1])
+            x = x + (first + second) / (2 * steps)
+        return x
+
+    def _velocity(self, x: Tensor, about: Tensor) -> Tensor:
+        hidden = self.values(x) + about
         for block in self.blocks:
             hidden = block(hidden)
         return self.velocity(nn.functional.silu(hidden))
 
-    def sample(self, noise: Tensor, conditions: Tensor, steps: int) -> Tensor:
-        """From standard normal noise to nearly normal numbers, in `steps` steps of Heun's method."""
-        x = noise
-        for step in range(steps):
-            first = self(x, torch.full_like(x[:, :1], step / steps), conditions)
-            second = self(x + first / steps, torch.full_like(x[:, :1], (step + 1) / steps), conditions)
-            x = x + (first + second) / (2 * steps)
-        return x
+    def _clock(self, time: Tensor) -> Tensor:
+        waves = [f(k * math.pi * time) for k in range(1, FREQUENCIES + 1) for f in (torch.sin, torch.cos)]
+        return self.clock(torch.cat(waves, dim=1))
 
 
 class FlowLoss(nn.Module):  # type: ignore[misc]

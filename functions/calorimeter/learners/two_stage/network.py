@@ -93,7 +93,7 @@ class TwoStage(nn.Module):  # type: ignore[misc]
         odds, off = self.hits(context, self.context.axis(shower.slope))
         flat = odds.flatten(2)
         where = where.clamp(1e-7, 1 - 1e-7)
-        index = torch.topk(flat + torch.log(where) - torch.log1p(-where), self.places, dim=2)[1]
+        index = torch.topk(flat + torch.log(where / (1 - where)), self.places, dim=2)[1]
         column = torch.div(index, self.cells, rounding_mode="floor")
         row = index - self.cells * column
         x, y = column.to(flat) - (self.cells - 1) / 2, torch.gather(off, 2, row)

@@ -10,6 +10,7 @@ import torch
 
 from functions.calorimeter.geometry import geometry_from_json
 from functions.calorimeter.learners.learner import FORMAT
+from functions.calorimeter.learners.two_stage.cells import KNOTS, MAPS
 from functions.calorimeter.learners.two_stage.network import TwoStage
 from functions.calorimeter.learners.two_stage.quantities import WHOLE, layer_depths
 from functions.calorimeter.showers import Floats
@@ -36,18 +37,24 @@ def take_over(network: TwoStage, architecture: Mapping[str, Any], model: Path, f
         if node.op_type == "Identity" and node.input[0] in found:  # weights that are equal are there once
             found[node.output[0]] = found[node.input[0]]
     old = json.loads(told["architecture"])
-    rows = _rows(layer_depths(geometry_from_json(old["geometry"], f"{model.name}: architecture.geometry"))[0],
-                 layer_depths(geometry_from_json(dict(architecture["geometry"]), "geometry"))[0])  # fmt: skip
+    before = geometry_from_json(old["geometry"], f"{model.name}: architecture.geometry")
+    depth, cells = before.shape[2], before.shape[0]
+    rows = _rows(
+        layer_depths(before)[0], layer_depths(geometry_from_json(dict(architecture["geometry"]), "geometry"))[0]
+    )
+    if (has := len(found["flow.values.weight"]) - 2 * depth) != len(WHOLE):
+        raise InputError(
+            f"{model.name}: tells {has} quantities of a shower as a whole and not {len(WHOLE)}, as another release "
+            "made it; start from a model of this release, or from scratch"
+        )
     particles = [_of(old["particles"], name) for name in architecture["particles"]]
     with torch.no_grad():
         for name, tensor in network.named_parameters():
             if name not in found:
-                continue
+                raise InputError(f"{model.name}: its weights {name} cannot be read; start from scratch")
             values = _fitted(name, found[name], rows, particles, len(old["particles"]))
             if name == "hits.maps":
-                most = min(values.shape[1], tensor.shape[1])
-                tensor[:, :most] = torch.from_numpy(values[:, :most])
-                continue
+                values = _columns(values, cells, network.cells)
             if values.shape != tuple(tensor.shape):
                 raise InputError(
                     f"{model.name}: its {name} is {values.shape} and not {tuple(tensor.shape)}; give the same widths "
@@ -61,6 +68,16 @@ def _rows(old: Floats, new: Floats) -> list[int]:
     nearest = [int(np.argmin(np.abs(old - depth))) for depth in new]
     count = len(old)
     return [*nearest, *(count + one for one in nearest), *range(2 * count, 2 * count + len(WHOLE))]
+
+
+def _columns(maps: Floats, old: int, new: int) -> Floats:
+    """Maps over the columns of `new` cells, of those of `old` ones; beyond these, the outermost one goes on."""
+    maps = maps.reshape(MAPS, old // 2 + 1, len(KNOTS))
+    before, after = (np.arange(cells // 2 + 1) + (0.5 if cells % 2 == 0 else 0.0) for cells in (old, new))
+    low = np.clip(np.searchsorted(before, after, side="right") - 1, 0, max(0, len(before) - 2))
+    high = np.minimum(low + 1, len(before) - 1)
+    part = np.clip(after - before[low], 0, 1)[:, None].astype(maps.dtype)
+    return np.asarray((1 - part) * maps[:, low] + part * maps[:, high]).reshape(MAPS, -1)
 
 
 def _of(particles: list[str], name: str) -> int:
