@@ -27,6 +27,8 @@ MODELS = (MODEL,)
 PACKAGES = {"scipy": "train", "torch": "train", "sklearn": "calorimeter", "matplotlib": "calorimeter"}
 """What it needs, and the extra that has it."""
 
+NEARLY = 0.02
+"""Part of a range by which one may miss another's edges, as random numbers do."""
 TOLD = 8
 """Reasons that the job's log has; the faults that have a name are the first."""
 
@@ -132,8 +134,27 @@ def _before(comparison: Comparison, settings: Settings) -> Iterator[Reason]:
             f" one with GEOMETRY={found.name} and a registry of its own (DIOSCAR_REGISTRY)"
         )
         yield Reason("", "other", False, sentence)
+    for lost in not_made(candidate.generator, comparison.serving):
+        sentence = f"the candidate makes no {lost}, which the version that serves does; train it on such showers, too"
+        yield Reason("", "other", False, sentence)
     if candidate.generator.sha256 == comparison.serving.sha256:
         yield Reason("", "other", False, f"the candidate is the version that serves, {manifest.version}")
+
+
+def not_made(candidate: Generator, serving: Generator) -> Iterator[str]:
+    """What one model makes and another of the same geometry does not: a promotion would take it from its users."""
+    if candidate.geometry.as_json()["layers"] != serving.geometry.as_json()["layers"]:
+        return
+    for particle in serving.particles:
+        if particle not in candidate.particles:
+            yield f"showers of {particle}"
+    for name, unit, mine, theirs in (
+        ("energies", "GeV", candidate.energy_gev, serving.energy_gev),
+        ("angles", "degrees", candidate.theta_deg, serving.theta_deg),
+    ):
+        near = NEARLY * (theirs[1] - theirs[0])
+        if mine[0] > theirs[0] + near or mine[1] < theirs[1] - near:
+            yield f"{name} from {theirs[0]:g} to {theirs[1]:g} {unit}, but from {mine[0]:g} to {mine[1]:g}"
 
 
 def _is(name: str, candidate: Candidate) -> bool:
