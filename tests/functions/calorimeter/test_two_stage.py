@@ -254,10 +254,20 @@ def test_layers_of_another_geometry_start_as_the_nearest_ones(learner: two_stage
     fresh = two_stage.make(data_of(other, 60, ("gamma",)), SMALL, 1, ALONE)
     fresh.start_from(model)
     old, new = (layer_depths(geometry)[0] for geometry in (learner.data.geometry, other))
-    nearest = [int(np.argmin(np.abs(old - depth))) for depth in new]
-    weights, of = fresh.network.flow.values.weight, learner.average.flow.values.weight
-    assert torch.equal(weights[:16], of[nearest])
-    assert torch.equal(weights[16:32], of[[8 + n for n in nearest]])
+    nearest = torch.tensor([int(np.argmin(np.abs(old - depth))) for depth in new])
+    shares = torch.nn.functional.one_hot(nearest, 8).float()
+    shares /= shares.sum(dim=0).clamp(min=1).sqrt()
+    used = shares.sum(dim=0) > 0
+    for weights, of in (
+        (fresh.network.flow.values.weight, learner.average.flow.values.weight),
+        (fresh.network.flow.velocity.weight.T, learner.average.flow.velocity.weight.T),
+        (fresh.network.flow.velocity.bias[:, None], learner.average.flow.velocity.bias[:, None]),
+    ):
+        # noise that is normal stays so, and layers with the same nearest one are told apart
+        assert torch.allclose((shares.T @ weights[:16])[used], of[:8][used], atol=1e-5)
+        assert torch.allclose((shares.T @ weights[16:32])[used], of[8:16][used], atol=1e-5)
+        assert torch.allclose(weights[32:], of[16:], atol=1e-5)
+        assert len(torch.unique(weights[:16], dim=0)) == 16
     conditions, of = fresh.network.flow.conditions.weight, learner.average.flow.conditions.weight
     assert torch.equal(conditions[:3], of[[0, 1, 3]])  # energy, slope, photons
 

@@ -39,7 +39,7 @@ def take_over(network: TwoStage, architecture: Mapping[str, Any], model: Path, f
     old = json.loads(told["architecture"])
     before = geometry_from_json(old["geometry"], f"{model.name}: architecture.geometry")
     depth, cells = before.shape[2], before.shape[0]
-    rows = _rows(
+    shares = _shares(
         layer_depths(before)[0], layer_depths(geometry_from_json(dict(architecture["geometry"]), "geometry"))[0]
     )
     if (has := len(found["flow.values.weight"]) - 2 * depth) != len(WHOLE):
@@ -52,7 +52,7 @@ def take_over(network: TwoStage, architecture: Mapping[str, Any], model: Path, f
         for name, tensor in network.named_parameters():
             if name not in found:
                 raise InputError(f"{model.name}: its weights {name} cannot be read; start from scratch")
-            values = _fitted(name, found[name], rows, particles, len(old["particles"]))
+            values = _fitted(name, found[name], shares, tensor.numpy(), particles, len(old["particles"]))
             if name == "hits.maps":
                 values = _columns(values, cells, network.cells)
             if values.shape != tuple(tensor.shape):
@@ -63,11 +63,20 @@ def take_over(network: TwoStage, architecture: Mapping[str, Any], model: Path, f
             tensor.copy_(torch.from_numpy(values))
 
 
-def _rows(old: Floats, new: Floats) -> list[int]:
-    """Of the new quantities, the old ones: each layer's are those of the layer nearest in depth."""
-    nearest = [int(np.argmin(np.abs(old - depth))) for depth in new]
-    count = len(old)
-    return [*nearest, *(count + one for one in nearest), *range(2 * count, 2 * count + len(WHOLE))]
+def _shares(old: Floats, new: Floats) -> Floats:
+    """What new quantities have of old ones, shape (new, old): those of a layer from the layer nearest in depth.
+
+    Where several layers have the same nearest one, their normalised sum is what that one was: were they all the same,
+    the flow could not tell their noise apart, and would lose how energy and hits of a layer belong together.
+    """
+    one = np.zeros((len(new), len(old)))
+    one[np.arange(len(new)), [int(np.argmin(np.abs(old - depth))) for depth in new]] = 1
+    one /= np.sqrt(np.maximum(one.sum(axis=0), 1))
+    found = np.zeros((2 * len(new) + len(WHOLE), 2 * len(old) + len(WHOLE)))
+    found[: len(new), : len(old)] = one
+    found[len(new) : 2 * len(new), len(old) : 2 * len(old)] = one
+    found[2 * len(new) :, 2 * len(old) :] = np.eye(len(WHOLE))
+    return found
 
 
 def _columns(maps: Floats, old: int, new: int) -> Floats:
@@ -84,14 +93,18 @@ def _of(particles: list[str], name: str) -> int:
     return particles.index(name) if name in particles else 0
 
 
-def _fitted(name: str, values: Floats, rows: list[int], particles: list[int], count: int) -> Floats:
-    """Weights in the order of the new quantities and particles; `count` is the number of old particles."""
-    if name == "flow.values.weight":
-        return values[rows]
+def _fitted(name: str, values: Floats, shares: Floats, fresh: Floats, particles: list[int], count: int) -> Floats:
+    """Weights in the order of the new quantities and particles; `count` is the number of old particles.
+
+    What of the new quantities is of no old one keeps its `fresh` weights. Other widths stay, for the caller to refuse.
+    """
+    across = 0 if name == "flow.velocity.weight" else -1
+    if name in ("flow.values.weight", "flow.velocity.weight") and values.shape[across] != fresh.shape[across]:
+        return values
+    if name in ("flow.values.weight", "flow.velocity.bias"):
+        return np.asarray(fresh + shares @ (values - shares.T @ fresh), np.float32)
     if name == "flow.velocity.weight":
-        return values[:, rows]
-    if name == "flow.velocity.bias":
-        return values[rows]
+        return np.asarray(fresh + (values - fresh @ shares) @ shares.T, np.float32)
     if name == "flow.conditions.weight":
         return _kinds(values, 2, particles, count)
     if name in ("hits.first.weight", "energies.first.weight"):
