@@ -6,12 +6,14 @@ best) and by the AUC of boosted trees (0.5 is best).
 
 import argparse
 import json
+import math
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from layers.runtime import Input
 from tests.benchmarks.report import show
 from tests.functions.calorimeter.adapting import (
     SHIPPED,
@@ -23,7 +25,7 @@ from tests.functions.calorimeter.adapting import (
     rescaled,
     sizes,
 )
-from tests.functions.calorimeter.trainings import prepared
+from tests.functions.calorimeter.trainings import as_input, prepared
 
 ENERGY_GEV = (10.0, 15.0)
 
@@ -39,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--showers-in", type=Path, help="keep the simulated showers in this folder, and take them from it"
     )
+    parser.add_argument("--model", type=Path, default=SHIPPED, help="to start from")
     given = parser.parse_args(argv)
     if given.quick:
         given.showers, given.judge, given.steps = 200, 450, 100
@@ -53,15 +56,17 @@ def compared(given: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]
     """A row for each model; CPU time beside that of simulating what it learns from."""
     detector = drawn_detector(given.seed)
     shots = {"engine": "geant4", "detector": detector, "energy_gev": ENERGY_GEV, "theta_deg": contained_deg(detector)}
-    began = cpu_s()
-    learn = prepared(folder, f"learn-{given.seed}", showers=given.showers, seed=2, **shots)
+    samples = given.showers_in or folder
+    began, simulated = cpu_s(), not (samples / f"learn-{given.seed}-{given.showers}.json.root.h5").exists()
+    learn = sample(samples, f"learn-{given.seed}-{given.showers}", showers=given.showers, seed=2, **shots)
     simulating = cpu_s() - began
-    judge = prepared(folder, f"judge-{given.seed}", showers=given.judge, seed=3, **shots)
-    task = Task(learn, judge.path, {**sizes(SHIPPED), "steps": given.steps, "batch": 128}, given.seed)
-    makers = {
-        "the shipped model as it is": lambda place: SHIPPED,
-        "its weights, new scales, no learning": lambda place: rescaled(task, place, SHIPPED),
-        "adapted": lambda place: learned(task, place, SHIPPED),
+    judge = sample(samples, f"judge-{given.seed}-{given.judge}", showers=given.judge, seed=3, **shots)
+    base: Path = given.model
+    task = Task(learn, judge.path, {**sizes(base), "steps": given.steps, "batch": 128}, given.seed)
+    makers: dict[str, Callable[[Path], Path]] = {
+        "the shipped model as it is": lambda place: base,
+        "its weights, new scales, no learning": lambda place: rescaled(task, place, base),
+        "adapted": lambda place: learned(task, place, base),
         "from scratch": lambda place: learned(task, place, None),
     }
     for number, (name, make) in enumerate(makers.items()):
@@ -73,11 +78,18 @@ def compared(given: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]
         found = judged(model, task.judge, given.seed)
         yield {
             "model": name,
-            "auc": found.value,
-            "error": found.error,
+            "score": found.score,
+            "auc": found.auc.value,
+            "error": found.auc.error,
             "cpu_s": spent,
-            "of_simulating": spent / simulating,
+            "of_simulating": spent / simulating if simulated else math.nan,
         }
+
+
+def sample(folder: Path, name: str, **request: Any) -> Input:
+    """Showers that stand in `folder`, or that are simulated into it."""
+    made = folder / f"{name}.json.root.h5"
+    return as_input(made) if made.exists() else prepared(folder, name, **request)
 
 
 def cpu_s() -> float:
