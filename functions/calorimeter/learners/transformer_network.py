@@ -29,7 +29,7 @@ class Block(nn.Module):  # type: ignore[misc]
             for part in self.qkv(self.first(x)).split(self.width, dim=2)
         )
         weights = torch.softmax(query @ key.transpose(2, 3) / math.sqrt(each), dim=-1)
-        x = x + self.out((weights @ value).transpose(1, 2).flatten(2))
+        x = x + self.out((weights @ value).transpose(1, 2).reshape(x.shape[0], x.shape[1], self.width))
         return x + self.down(nn.functional.silu(self.up(self.second(x))))
 
 
