@@ -1,6 +1,5 @@
 """A candidate: a version of the generator with its manifest, checked before it is compared with anything."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +8,8 @@ import numpy as np
 
 from functions.calorimeter.generator import MODEL, Generator
 from functions.calorimeter.showers import Counts, Floats, Showers, join
-from layers.learning.registry import Manifest, RegistryError
+from layers.learning.candidate import read_version
+from layers.learning.registry import Manifest
 from layers.runtime import Input, InputError
 
 _MEND = "name a version that calorimeter-train made"
@@ -68,30 +68,10 @@ def read_candidate(request: str, inputs: Sequence[Input], threads: int) -> Candi
 
     Raises InputError where either is missing or not the other's, and where the model is no generator of showers.
     """
-    model, manifest = _the_one(request, inputs, ".onnx"), _the_one(request, inputs, "manifest.json")
-    content = manifest.path.read_bytes()
-    where = f"{manifest.bucket}/{manifest.key}"
-    try:
-        found = Manifest.read(content, where)
-    except RegistryError as error:
-        raise InputError(str(error)) from None
-    if "data" not in json.loads(content):
-        raise InputError(f"{where}: data: is missing, so nobody knows what the version was trained on; {_MEND}")
-    if found.model != MODEL or found.sha256 != model.sha256:
-        raise InputError(f"{where}: is the manifest of {found.model} {found.version}, not of {model.key}; {_MEND}")
+    model, found = read_version(request, inputs, MODEL, beside="the showers to test on", mend=_MEND)
     try:
         generator = Generator(model.path, threads)
     except InputError as error:
         folder = model.key.removesuffix(model.path.name)
         raise InputError(f"{model.bucket}/{folder}{error}") from None
     return Candidate(generator, found)
-
-
-def _the_one(request: str, inputs: Sequence[Input], suffix: str) -> Input:
-    found = [item for item in inputs if item.key.endswith(suffix)]
-    if len(found) != 1:
-        raise InputError(
-            f"{request}: inputs: {len(found)} of them end in {suffix}; name one model.onnx and its manifest.json, "
-            "the candidate, beside the showers to test on"
-        )
-    return found[0]

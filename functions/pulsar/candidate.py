@@ -1,6 +1,5 @@
 """A candidate: a version of the classifier with its manifest, checked before it is compared with anything."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,8 @@ from functions.pulsar.arrays import Floats
 from functions.pulsar.features import SHAPES, Features
 from functions.pulsar.gate import MODEL
 from functions.pulsar.labels import COMPONENTS
-from layers.learning.registry import Manifest, RegistryError
+from layers.learning.candidate import read_version
+from layers.learning.registry import Manifest
 from layers.runtime import Input, InputError
 
 _MEND = "name a version that pulsar-train made"
@@ -41,28 +41,8 @@ def read_candidate(request: str, inputs: Sequence[Input], threads: int) -> Candi
 
     Raises InputError where either is missing or not the other's, and where the model is no pulsar classifier.
     """
-    model, manifest = _the_one(request, inputs, ".onnx"), _the_one(request, inputs, "manifest.json")
-    content = manifest.path.read_bytes()
-    where = f"{manifest.bucket}/{manifest.key}"
-    try:
-        found = Manifest.read(content, where)
-    except RegistryError as error:
-        raise InputError(str(error)) from None
-    if "data" not in json.loads(content):
-        raise InputError(f"{where}: data: is missing, so nobody knows what the version was trained on; {_MEND}")
-    if found.model != MODEL or found.sha256 != model.sha256:
-        raise InputError(f"{where}: is the manifest of {found.model} {found.version}, not of {model.key}; {_MEND}")
+    model, found = read_version(request, inputs, MODEL, beside="any labelled frames", mend=_MEND)
     return Candidate(_load(model, threads), found)
-
-
-def _the_one(request: str, inputs: Sequence[Input], suffix: str) -> Input:
-    found = [item for item in inputs if item.key.endswith(suffix)]
-    if len(found) != 1:
-        raise InputError(
-            f"{request}: inputs: {len(found)} of them end in {suffix}; name one model.onnx and its manifest.json, "
-            "the candidate, beside any labelled frames"
-        )
-    return found[0]
 
 
 def _load(item: Input, threads: int) -> classifier.Classifier:
