@@ -31,6 +31,11 @@ class Layer:
         """From the front of this layer to the front of the next."""
         return self.absorber_mm + self.sensor_mm + self.gap_mm
 
+    @property
+    def radiation_lengths(self) -> float:
+        """Of absorber and sensor."""
+        return self.absorber_mm / self.absorber.radiation_length_mm + self.sensor_mm / self.sensor.radiation_length_mm
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -79,10 +84,7 @@ class Geometry:
         >>> round(load_geometry("siw25").radiation_lengths, 1)
         22.8
         """
-        return sum(
-            layer.absorber_mm / layer.absorber.radiation_length_mm + layer.sensor_mm / layer.sensor.radiation_length_mm
-            for layer in self.layers
-        )
+        return sum(layer.radiation_lengths for layer in self.layers)
 
     @property
     def elements(self) -> tuple[int, ...]:

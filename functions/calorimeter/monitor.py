@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from functions.calorimeter import drift
-from functions.calorimeter.generator import Generator
+from functions.calorimeter.generator import MODEL, Generator
 from functions.calorimeter.geometry import Geometry
 from functions.calorimeter.hdf5 import ShowersHdf5, Writer
 from functions.calorimeter.observables import THRESHOLD_MEV
@@ -29,7 +29,6 @@ from functions.calorimeter.showers import Showers, join
 from functions.calorimeter.validation.samples import LEAST_SHOWERS as JUDGED
 from layers.runtime import InputError, Job
 
-MODEL = "calorimeter-generator"
 MODELS = (MODEL,)
 REPLY = "*.drift.json"
 FORMAT = "dioscar-calorimeter-drift-1"

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from functions.calorimeter.learners.learner import FORMAT, TrainingData
+from functions.calorimeter.learners.start import read_start
 from layers.learning.onnx import About, Tensor, export
 from layers.runtime import InputError
 
@@ -62,22 +63,9 @@ def exported(
 
 def weights_of(model: Path, family: str) -> tuple[Weights, Weights]:
     """The weights of a model's generator and of its discriminator. Raises InputError where it is none of `family`."""
-    import onnx
-
-    try:
-        found = onnx.load(model)
-        metadata = {entry.key: entry.value for entry in found.metadata_props}
-    except Exception as error:  # protobuf and onnx raise families of their own
-        raise InputError(f"{model.name}: is no ONNX model ({type(error).__name__}); train one to start from") from None
-    if metadata.get("format") != FORMAT or metadata.get("family") != family:
-        told = metadata.get("family") or metadata.get("format") or "of no family"
-        raise InputError(f'{model.name}: is "{told}", and a training of "{family}" starts from "{family}" only')
-    arrays = {weight.name: onnx.numpy_helper.to_array(weight) for weight in found.graph.initializer}
-    for node in found.graph.node:
-        if node.op_type == "Identity" and node.input[0] in arrays:  # weights that are equal are there once
-            arrays[node.output[0]] = arrays[node.input[0]]
+    metadata, arrays = read_start(model, family)
     generator = {
-        name.removeprefix(GENERATOR): torch.from_numpy(array.copy())
+        name.removeprefix(GENERATOR): torch.from_numpy(array)
         for name, array in arrays.items()
         if name.startswith(GENERATOR)
     }

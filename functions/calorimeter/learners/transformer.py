@@ -20,14 +20,14 @@ from torch import nn
 
 from functions.calorimeter.geometry import load_geometry
 from functions.calorimeter.learners.learner import FORMAT, TrainingData, batch_rows
+from functions.calorimeter.learners.start import read_start
 from functions.calorimeter.learners.transformer_cells import BINS, QUANTILES, Examples, most_hits
 from functions.calorimeter.learners.transformer_network import Exported, Network
 from functions.calorimeter.learners.transformer_tokens import REGIONS, VALUES, tokens_of
 from functions.calorimeter.observables import THRESHOLD_MEV
 from functions.calorimeter.showers import Floats
 from layers.learning.distributed import Ranks
-from layers.learning.onnx import About, ModelError, Tensor, export, load
-from layers.runtime import InputError
+from layers.learning.onnx import About, Tensor, export
 
 FAMILY = "transformer"
 TOKENS_STREAM, NOISE_STREAM = 21, 22
@@ -176,12 +176,12 @@ class Learner:
 
     def start_from(self, model: Path) -> None:
         """Take over weights of the same name and shape; how values are scaled is these showers' own."""
-        found = weights_of(model)
+        _, found = read_start(model, FAMILY)
         with torch.no_grad():
             for name, tensor in self.network.named_parameters():
                 values = found.get(f"network.{name}")
                 if values is not None and values.shape == tuple(tensor.shape):
-                    tensor.copy_(torch.from_numpy(values.copy()))
+                    tensor.copy_(torch.from_numpy(values))
         self.average.load_state_dict(self.network.state_dict())
 
 
@@ -195,20 +195,6 @@ def build(architecture: Mapping[str, Any]) -> dict[str, nn.Module]:
     geometry = load_geometry(dict(architecture["geometry"]), "architecture.geometry")
     most, p = tuple(architecture["most_hits"]), Parameters(**architecture["parameters"])
     return {"generator": Network(geometry, len(architecture["particles"]), architecture["threshold_mev"], most, p)}
-
-
-def weights_of(model: Path) -> dict[str, NDArray[np.float32]]:
-    """The weights in a transformer's ONNX file, by name. Raises InputError for what is none."""
-    import onnx
-
-    try:
-        told = load(model, FORMAT)[1]
-    except ModelError as error:
-        raise InputError(str(error)) from None
-    if (family := told.more.get("family")) != FAMILY:
-        raise InputError(f"{model.name}: is a model of the family {family}, and not {FAMILY}; start from scratch")
-    graph = onnx.load(str(model)).graph
-    return {one.name: np.asarray(onnx.numpy_helper.to_array(one)) for one in graph.initializer}
 
 
 def about(data: TrainingData, architecture: Mapping[str, Any], request: Mapping[str, Any], producer: str) -> About:

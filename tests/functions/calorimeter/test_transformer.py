@@ -153,7 +153,7 @@ def test_it_starts_from_another_model_and_refuses_one_of_another_family(
         if entry.key == "family":
             entry.value = "conv2d"
     onnx.save(changed, tmp_path / "other.onnx")
-    with pytest.raises(InputError, match=r"other\.onnx: is a model of the family conv2d, and not transformer"):
+    with pytest.raises(InputError, match=r'other\.onnx: is "conv2d", and a training of "transformer" starts'):
         other.start_from(tmp_path / "other.onnx")
     (tmp_path / "none.onnx").write_bytes(b"no model")
     with pytest.raises(InputError, match=r"none\.onnx: is no ONNX model"):

@@ -75,10 +75,5 @@ def whole(seen: Observables) -> Floats:
 
 def layer_depths(geometry: Geometry) -> tuple[Floats, Floats]:
     """Depth of each layer's sensor, and thickness of its absorber and sensor, in radiation lengths."""
-    width = np.array(
-        [
-            layer.absorber_mm / layer.absorber.radiation_length_mm + layer.sensor_mm / layer.sensor.radiation_length_mm
-            for layer in geometry.layers
-        ]
-    )
+    width = np.array([layer.radiation_lengths for layer in geometry.layers])
     return np.cumsum(width), width

@@ -9,33 +9,19 @@ import numpy as np
 import torch
 
 from functions.calorimeter.geometry import geometry_from_json
-from functions.calorimeter.learners.learner import FORMAT
+from functions.calorimeter.learners.start import read_start
 from functions.calorimeter.learners.two_stage.cells import KNOTS, MAPS
 from functions.calorimeter.learners.two_stage.network import TwoStage
 from functions.calorimeter.learners.two_stage.quantities import WHOLE, layer_depths
 from functions.calorimeter.showers import Floats
-from layers.learning.onnx import ModelError, load
 from layers.runtime import InputError
 
 
 def take_over(network: TwoStage, architecture: Mapping[str, Any], model: Path, family: str) -> None:
     """Give `network` the weights of `model`. Raises InputError where that is none of `family`, or of another size."""
-    import onnx
-
-    try:
-        told = load(model, FORMAT)[1].more
-    except ModelError as error:
-        raise InputError(str(error)) from None
-    if told.get("family") != family or "architecture" not in told:
-        raise InputError(
-            f'{model.name}: is a model of the family "{told.get("family")}", and not one of "{family}" with its '
-            "architecture; start from scratch"
-        )
-    graph = onnx.load(str(model)).graph
-    found = {one.name: np.array(onnx.numpy_helper.to_array(one)) for one in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Identity" and node.input[0] in found:  # weights that are equal are there once
-            found[node.output[0]] = found[node.input[0]]
+    told, found = read_start(model, family)
+    if "architecture" not in told:
+        raise InputError(f"{model.name}: its metadata has no architecture; start from scratch")
     old = json.loads(told["architecture"])
     before = geometry_from_json(old["geometry"], f"{model.name}: architecture.geometry")
     depth, cells = before.shape[2], before.shape[0]
