@@ -243,11 +243,13 @@ class WarmExecutor:
         ]
 
     async def close(self) -> None:
-        """Retire every worker."""
+        """Retire every worker, and wait until all have ended."""
         self._reaper.cancel()
         for key in list(self._idle):
             for worker in self._idle.pop(key):
                 await self._retire(worker)
+        if self._burials:
+            await asyncio.wait(self._burials)
 
     async def _spawn(
         self, deployed: Deployed, workspace: Workspace, memory: int, timeout_s: float | None

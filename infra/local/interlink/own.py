@@ -88,6 +88,8 @@ class OwnPlugin:
             with contextlib.suppress(ProcessLookupError):
                 if self._running() == pid:
                     os.kill(pid, signal.SIGKILL)
+            if self._child is not None and self._child.pid == pid:
+                await self._child.wait()  # a process that has ended is still to be collected
             self._pid_file.unlink(missing_ok=True)
 
     async def _start(self) -> None:
