@@ -119,6 +119,20 @@ def test_what_is_scaled_comes_back(seen: Observables) -> None:
     assert (far[0].numpy() < values.max(axis=0) + 4 * values.std(axis=0)).all()
 
 
+def test_what_bends_with_energy_and_particle_is_straightened() -> None:
+    rng = np.random.default_rng(2)
+    count = 8000
+    energy, particle = np.exp(rng.uniform(np.log(10), np.log(100), count)), rng.integers(0, 2, count)
+    tail = rng.exponential(size=(count, 1)) * np.log(energy / 10)[:, None] * np.where(particle == 0, -1, 1)[:, None]
+    values = rng.standard_normal((count, 1)) + tail
+    normal = scaling.fit(values, energy, np.zeros(count), particle, 2).forth(values, energy, np.zeros(count), particle)
+    for kind in range(2):
+        for low, high in ((10, 20), (40, 100)):
+            some = normal[(particle == kind) & (energy > low) & (energy < high), 0]
+            assert np.abs(np.quantile(some, [0.05, 0.5, 0.95]) - [-1.645, 0, 1.645]).max() < 0.2
+            assert abs(np.mean((some - some.mean()) ** 3)) < 0.35
+
+
 def test_energies_and_hits_come_back_from_their_quantities(learner: two_stage.Learner, seen: Observables) -> None:
     values = torch.from_numpy(quantities(seen, 0.1, np.random.default_rng(1))).float()
     energy, slope = (torch.from_numpy(a).float() for a in (seen.energy_gev, np.abs(np.tan(np.pi / 2 - seen.theta))))

@@ -94,6 +94,7 @@ class Learner:
             "particles": list(data.particles),
             "threshold_mev": self.threshold_mev,
             "places": most,
+            "nodes": len(fitted.nodes),
             "knots": len(fitted.normal),
             "parameters": asdict(parameters),
         }
@@ -255,6 +256,7 @@ def build(architecture: Mapping[str, Any]) -> dict[str, TwoStage]:
         particles=len(architecture["particles"]),
         threshold_mev=float(architecture["threshold_mev"]),
         places=int(architecture["places"]),
+        nodes=int(architecture["nodes"]),
         knots=int(architecture["knots"]),
         width=p.width,
         blocks=p.blocks,

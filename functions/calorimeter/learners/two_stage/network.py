@@ -51,6 +51,7 @@ class TwoStage(nn.Module):  # type: ignore[misc]
         particles: int,
         threshold_mev: float,
         places: int,
+        nodes: int,
         knots: int,
         width: int,
         blocks: int,
@@ -63,7 +64,7 @@ class TwoStage(nn.Module):  # type: ignore[misc]
         self.cells, _, self.depth = geometry.shape
         self.particles, self.threshold, self.places, self.flow_steps = particles, threshold_mev, places, flow_steps
         self.quantities = 2 * self.depth + len(WHOLE)
-        self.scaling = Scaling(self.quantities, particles, knots)
+        self.scaling = Scaling(self.quantities, particles, nodes, knots)
         self.context = Context(geometry, particles, threshold_mev)
         self.flow = Flow(self.quantities, 2 + particles, width, blocks, dropout)
         self.hits = Hits(self.cells, self.context.size, hits_width)
