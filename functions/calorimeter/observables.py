@@ -140,15 +140,12 @@ def observe(showers: Showers, geometry: Geometry, threshold_mev: float = THRESHO
     """The observables of `showers`; in the time of a pass over their hits, without a dense array."""
     cells, _, depth = geometry.shape
     count = len(showers)
-    kept = showers.edep_mev >= threshold_mev
-    shower = np.repeat(np.arange(count), showers.hits)[kept]
-    cell = showers.cell[kept].astype(np.int64)
-    edep = showers.edep_mev[kept].astype(np.float64)
-    column, row, layer = cell // depth // cells, cell // depth % cells, cell % depth
+    hits = showers.above(threshold_mev, geometry.shape)
+    shower, layer, edep = hits.shower, hits.layer, hits.edep_mev
     slope = np.tan(math.pi / 2 - showers.theta)
     axis = slope[:, None] * (np.array(geometry.middles_mm) - AXIS_DEPTH_MM) / geometry.cell_mm
-    x = column - (cells - 1) / 2
-    y = row - (cells - 1) / 2 - axis[shower, layer]
+    x = hits.column - (cells - 1) / 2
+    y = hits.row - (cells - 1) / 2 - axis[shower, layer]
     place = shower * depth + layer
 
     def per_layer(weights: Floats | None) -> Floats:
@@ -184,7 +181,7 @@ def observe(showers: Showers, geometry: Geometry, threshold_mev: float = THRESHO
         core=per_shower(np.where((np.abs(x) <= 1.5) & (np.abs(y) <= 1.5), edep, 0.0)) / visible,
         radius_90=_radius_of(CONTAINED, shower, radius, edep, count),
         spectrum=histograms(np.searchsorted(SPECTRUM_MEV, edep, "right") - 1, np.ones_like(edep), bins),
-        profile_x=histograms(column, edep, cells),
+        profile_x=histograms(hits.column, edep, cells),
         profile_y=histograms(np.rint(y + (cells - 1) / 2), edep, cells),
         profile_r=histograms(np.floor(radius), edep, cells // 2),
     )

@@ -61,11 +61,32 @@ class Showers:
         places = np.arange(offsets[-1]) + np.repeat(self.offsets[chosen] - offsets[:-1], hits)
         return Showers(self.energy_gev[chosen], self.theta[chosen], offsets, self.cell[places], self.edep_mev[places])
 
+    def above(self, threshold_mev: float, shape: tuple[int, int, int]) -> "Hits":
+        """The hits with at least this energy, by their places in a calorimeter of `shape` (`Geometry.shape`)."""
+        kept = self.edep_mev >= threshold_mev
+        shower = np.repeat(np.arange(len(self)), self.hits)[kept]
+        column, row, layer = np.unravel_index(self.cell[kept].astype(np.int64), shape)
+        return Hits(shower, column, row, layer, self.edep_mev[kept].astype(np.float64))
+
     def dense(self, shape: tuple[int, int, int]) -> Energies:
         """The cells as an array of shape (n, x, y, layer), MeV."""
         images = np.zeros((len(self), int(np.prod(shape))), np.float32)
         images[np.repeat(np.arange(len(self)), self.hits), self.cell] = self.edep_mev
         return images.reshape(len(self), *shape)
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Cells that were hit, each array of shape (hits,), in the order of the showers."""
+
+    shower: Counts
+    """Number of the shower, from 0."""
+    column: Counts
+    """In x."""
+    row: Counts
+    """In y."""
+    layer: Counts
+    edep_mev: Floats
 
 
 def join(parts: Sequence[Showers]) -> Showers:

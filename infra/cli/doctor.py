@@ -171,7 +171,7 @@ def _test_data() -> Finding:
 def _optional() -> Iterator[Finding]:
     for module, purpose, mend in (
         ("torch", "training", f"{DIOSCAR} install train"),
-        ("matplotlib", "pictures", f"{DIOSCAR} install pulsar"),
+        ("matplotlib", "pictures", f"{DIOSCAR} install calorimeter pulsar"),
         ("pytest", "tests", f"{DIOSCAR} install test"),
     ):
         try:

@@ -127,13 +127,11 @@ def windows_of(showers: Showers, form: Form) -> Energies:
     less than the threshold are left out.
     """
     depth = form.layers
-    kept = showers.edep_mev >= form.threshold_mev
-    shower = np.repeat(np.arange(len(showers)), showers.hits)[kept]
-    cell, edep = showers.cell[kept].astype(np.int64), showers.edep_mev[kept].astype(np.float64)
-    layer = cell % depth
+    hits = showers.above(form.threshold_mev, (form.cells, form.cells, depth))
+    shower, layer, edep = hits.shower, hits.layer, hits.edep_mev
     off = np.tan(np.pi / 2 - showers.theta)[:, None] * (np.array(form.middles_mm) - AXIS_DEPTH_MM) / form.cell_mm
-    x = cell // depth // form.cells - form.margin
-    y = cell // depth % form.cells - form.margin - np.floor(off + 0.5).astype(np.int64)[shower, layer]
+    x = hits.column - form.margin
+    y = hits.row - form.margin - np.floor(off + 0.5).astype(np.int64)[shower, layer]
     inside = (x >= 0) & (x < form.window) & (y >= 0) & (y < form.window)
     total = np.bincount(shower, edep, len(showers))
     seen = np.bincount(shower[inside], edep[inside], len(showers))

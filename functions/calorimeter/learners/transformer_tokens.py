@@ -56,11 +56,8 @@ def tokens_of(
     """The tokens of `showers`, and the hits that they were made from; cells below the threshold are left out."""
     cells, _, depth = geometry.shape
     count, middle = len(showers), (cells - 1) / 2
-    kept = showers.edep_mev >= threshold_mev
-    shower = np.repeat(np.arange(count), showers.hits)[kept]
-    cell = showers.cell[kept].astype(np.int64)
-    energy = showers.edep_mev[kept].astype(np.float64)
-    column, row, layer = cell // depth // cells, cell // depth % cells, cell % depth
+    found = showers.above(threshold_mev, geometry.shape)
+    shower, column, row, layer, energy = found.shower, found.column, found.row, found.layer, found.edep_mev
     axis = axis_cells(showers.theta, geometry)[shower, layer]
     away = np.maximum(np.abs(column - math.floor(middle + 0.5)), np.abs(row - np.floor(middle + axis + 0.5)))
     region = np.searchsorted(RADII, away)

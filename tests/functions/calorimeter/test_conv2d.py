@@ -35,6 +35,7 @@ from functions.calorimeter.learners.conv2d_networks import (  # noqa: E402
 )
 from functions.calorimeter.learners.gan_losses import in_order, percentage_error  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).parents[3]
 SMALL: dict[str, Any] = {"epochs": 1, "batch": 16, "channels": 8, "latent": 12}
 PARAMETERS = conv2d.Parameters(**SMALL)
@@ -53,14 +54,6 @@ def data_of(showers: Showers, geometry: str | dict[str, Any], particles: tuple[s
 
 def form_of(geometry: str | dict[str, Any] = "siw25", window: int = 25) -> Form:
     return Form.of(load_geometry(geometry), window, particles=1, channels=8, latent=12, threshold_mev=0.1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,7 @@ from functions.calorimeter.learners.gan3d_networks import (  # noqa: E402
 )
 from functions.calorimeter.learners.gan_batches import batch_of, in_range  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 PARAMETERS = gan3d.Parameters(epochs=1, batch=2)
 
 
@@ -38,14 +39,6 @@ def data_of(count: int, geometry: str = "siw25", low: float = 2.0, high: float =
     energy, theta = rng.uniform(low, high, count), rng.uniform(math.radians(60), math.radians(120), count)
     showers = join(list(gflash.simulate(detector, "e-", energy, theta, rng.integers(1, 2**31, count))))
     return TrainingData(detector, ("e-",), showers, np.zeros(count, np.int64), 0.1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -22,12 +22,8 @@ from tests.functions.calorimeter.trainings import DETECTOR
 
 torch = pytest.importorskip("torch", reason="torch is not installed: ./dioscar install train")
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = {"steps": 40, "batch": 32, "width": 16, "blocks": 1, "heads": 2, "steps_of_flow": 3, "cell_layers": 24}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")

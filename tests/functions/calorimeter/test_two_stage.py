@@ -26,6 +26,7 @@ from functions.calorimeter.learners.two_stage.constraints import Drawn, agreed  
 from functions.calorimeter.learners.two_stage.context import Shower  # noqa: E402
 from functions.calorimeter.learners.two_stage.quantities import layer_depths, quantities, whole  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = two_stage.Parameters(steps=30, batch=32, width=32, blocks=2, flow_steps=3, cells_every=2, cells_batch=8)
 COUNT = 200
 
@@ -52,14 +53,6 @@ def data_of(geometry: Geometry, count: int = COUNT, particles: tuple[str, ...] =
         )
     ]
     return TrainingData(geometry, particles, join(parts), np.repeat(np.arange(len(particles)), each), 0.1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

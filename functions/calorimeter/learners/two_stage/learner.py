@@ -222,17 +222,13 @@ class _Hits:
     """The hits of all showers, mirrored to one side."""
 
     def __init__(self, data: TrainingData, slope: Floats, threshold_mev: float) -> None:
-        cells, _, depth = data.geometry.shape
-        showers = data.showers
-        kept = showers.edep_mev >= threshold_mev
-        shower = np.repeat(np.arange(len(showers)), showers.hits)[kept]
-        cell = showers.cell[kept].astype(np.int64)
-        column, row, layer = cell // depth // cells, cell // depth % cells, cell % depth
-        row = np.where(slope[shower] < 0, cells - 1 - row, row)
-        self._first = np.concatenate([[0], np.cumsum(np.bincount(shower, minlength=len(showers)))])
-        self._place = tuple(torch.from_numpy(part) for part in (layer, column, row))
-        self._energy = log_above(torch.from_numpy(showers.edep_mev[kept]), threshold_mev).float()
-        self.mean = max(1.0, len(cell) / max(1, len(showers)))
+        count = len(data.showers)
+        hits = data.showers.above(threshold_mev, data.geometry.shape)
+        row = np.where(slope[hits.shower] < 0, data.geometry.cells - 1 - hits.row, hits.row)
+        self._first = np.concatenate([[0], np.cumsum(np.bincount(hits.shower, minlength=count))])
+        self._place = tuple(torch.from_numpy(part) for part in (hits.layer, hits.column, row))
+        self._energy = log_above(torch.from_numpy(hits.edep_mev), threshold_mev).float()
+        self.mean = max(1.0, len(row) / max(1, count))
 
     def of(self, rows: NDArray[np.intp]) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
         """Position in the batch, layer, column and row of the hits of these showers, and their energies."""

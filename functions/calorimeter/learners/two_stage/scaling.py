@@ -61,7 +61,8 @@ class Scaling(nn.Module):  # type: ignore[misc]
         first = (near @ start)[:, None]
         knots = np.concatenate([first, first + np.cumsum(rates * gaps, axis=1)], axis=1)
         inside = np.clip((left[:, None] - knots[:, :-1]) / rates, 0, gaps).sum(axis=1)
-        return normal[0] + inside + np.minimum(left - knots[:, 0], 0) + np.maximum(left - knots[:, -1], 0)
+        outside = np.minimum(left - knots[:, 0], 0) + np.maximum(left - knots[:, -1], 0)
+        return np.asarray(normal[0] + inside + outside)
 
     def back(self, normal: Tensor, energy_gev: Tensor, slope: Tensor, kinds: Tensor) -> Tensor:
         """Quantities of nearly normal numbers, (n, quantities); `kinds` are the particles as one-hot.
@@ -108,9 +109,8 @@ def fit(quantities: Floats, energy_gev: Floats, slope: Floats, particle: Counts,
     spreads[:particles] += np.log(scale)
     left = left / scale
     each = len(left) // particles
-    nodes = np.linspace(*np.log([energy_gev.min(), energy_gev.max()]), int(np.clip(each // SHOWERS_A_NODE, 1, MOST_NODES)))
-    if nodes[0] == nodes[-1]:
-        nodes = nodes[:1]
+    low, high = np.log(energy_gev.min()), np.log(energy_gev.max())
+    nodes = np.linspace(low, high, int(np.clip(each // SHOWERS_A_NODE, 1, MOST_NODES)) if low < high else 1)
     near = shares(torch.log(energy), torch.from_numpy(nodes), kinds).numpy() + ELSEWHERE
     edges = _edges(each // len(nodes))
     normal = torch.special.ndtri(torch.from_numpy(edges)).numpy()
