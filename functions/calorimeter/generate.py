@@ -127,9 +127,9 @@ def check(request: Request, generator: Generator) -> None:
 
 
 def showers(request: Request, generator: Generator, chunk: int) -> Iterator[Showers]:
-    """The showers of a request, in its order, `chunk` at a time."""
+    """The showers of a request, in its order, `chunk` at a time, or a few more: whole blocks of the model."""
     first = 0
-    for energy_gev, theta in told_or_drawn(request, chunk):
+    for energy_gev, theta in told_or_drawn(request, -(-chunk // generator.block) * generator.block):
         yield join(list(generator.generate(energy_gev, theta, request.particle, request.seed, first=first)))
         first += len(energy_gev)
 

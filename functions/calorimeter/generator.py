@@ -95,9 +95,9 @@ class Generator:
     ) -> Iterator[Showers]:
         """Showers of the given primaries (GeV and rad, both of shape (n,)), at most `batch` at a time.
 
-        Shower i is the same, bit for bit, in any piece and any batch: its noise is drawn from the seed and first + i
-        alone, and the model runs on blocks of one size, where first + i alone says which row is whose. `checked=False`
-        lets the model extrapolate. Raises InputError for what it was not trained on.
+        The noise of shower i is drawn from the seed and first + i alone, so it is the same in any piece: bit for bit
+        where pieces begin and end at multiples of `block`, on which the model runs, else up to rounding.
+        `checked=False` lets the model extrapolate. Raises InputError for what it was not trained on.
         """
         index = self._index(particle)
         if checked:
@@ -109,8 +109,7 @@ class Generator:
     ) -> Iterator[Showers]:
         start = 0
         while start < len(energy_gev):
-            row = (first + start) % self.block
-            stop = start + self.block - row
+            stop = start + self.block - (first + start) % self.block
             energy, angle = energy_gev[start:stop], theta[start:stop]
             block = from_dense(energy, angle, self._cells(energy, angle, index, seed, first + start))
             for place in range(0, len(block), batch):
@@ -118,28 +117,23 @@ class Generator:
             start = stop
 
     def _cells(self, energy_gev: Floats, theta: Floats, index: int, seed: int, first: int) -> Energies:
-        """The model's output for some rows of a block; the others have the first one's input, and are thrown away.
-
-        onnxruntime rounds otherwise in another row, or with more or fewer of them.
-        """
-        count, row = len(energy_gev), first % self.block
-        mine = slice(row, row + count)
+        """The model's output for a block, or a part of one."""
+        count = len(energy_gev)
         conditions = (energy_gev, theta, np.full(count, index))
-        inputs: dict[str, Energies] = {}
-        for name, given in zip(CONDITIONS, conditions, strict=True):
-            inputs[name] = np.full(self.block, given[0], np.float32)
-            inputs[name][mine] = given
-        generators = [np.random.default_rng((seed, NOISE_STREAM, first + place)) for place in range(count)]
+        inputs: dict[str, Energies] = {
+            name: given.astype(np.float32) for name, given in zip(CONDITIONS, conditions, strict=True)
+        }
+        generators = [np.random.default_rng((seed, NOISE_STREAM, first + row)) for row in range(count)]
         for name, shape in self._noise.items():
-            inputs[name] = noise = np.full((self.block, *shape), 0.5, np.float32)
-            for place, rng in enumerate(generators):
+            inputs[name] = noise = np.empty((count, *shape), np.float32)
+            for row, rng in enumerate(generators):
                 if name.startswith("normal"):
-                    rng.standard_normal(out=noise[row + place], dtype=np.float32)
+                    rng.standard_normal(out=noise[row], dtype=np.float32)
                 else:
-                    rng.random(out=noise[row + place], dtype=np.float32)
+                    rng.random(out=noise[row], dtype=np.float32)
             if name.startswith("uniform"):
                 np.maximum(noise, SMALLEST_UNIFORM, out=noise)
-        cells: Energies = self._session.run(["ecal"], inputs)[0][mine]
+        cells: Energies = self._session.run(["ecal"], inputs)[0]
         if not (cells.min(initial=0) >= 0 and cells.max(initial=0) < np.inf):
             raise InputError(f"{self._name}: gives cells that are no energies; {MEND}")
         return cells

@@ -103,7 +103,7 @@ def export(network: "torch.nn.Module", about: About) -> bytes:
 
     network.eval()
     free = {tensor.name: _free(tensor) for tensor in (*about.inputs, *about.outputs)}
-    example = tuple(torch.zeros([length or 2 for length in tensor.shape]) for tensor in about.inputs)
+    example = tuple(torch.ones([length or 2 for length in tensor.shape]) for tensor in about.inputs)
     buffer = BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter(

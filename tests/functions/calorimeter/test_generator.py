@@ -73,7 +73,17 @@ def test_a_shower_is_the_same_in_every_piece(model: Path, start: int, stop: int)
     generator = Generator(model)
     whole = join(list(generator.generate(ENERGY, THETA, "e-", 1)))
     piece = generator.generate(ENERGY[start:stop], THETA[start:stop], "e-", 1, first=start)
-    assert same(whole.part(start, stop), join(list(piece)))
+    mine, its = whole.part(start, stop), join(list(piece))
+    assert np.array_equal(mine.cell, its.cell)
+    assert np.allclose(mine.edep_mev, its.edep_mev, rtol=1e-4)
+
+
+def test_a_piece_of_whole_blocks_is_the_same_bit_for_bit(model: Path) -> None:
+    generator = Generator(model)
+    assert generator.block == 16
+    whole = join(list(generator.generate(ENERGY, THETA, "e-", 1)))
+    piece = generator.generate(ENERGY[16:], THETA[16:], "e-", 1, first=16)
+    assert same(whole.part(16, len(whole)), join(list(piece)))
 
 
 def test_seed_and_particle_make_other_showers(model: Path) -> None:

@@ -240,6 +240,18 @@ def test_the_exported_model_gives_what_torch_gives(learner: two_stage.Learner, m
     assert np.allclose(found.sum(axis=(1, 2, 3)), expected.sum(axis=(1, 2, 3)), rtol=1e-3)
 
 
+def test_showers_that_no_cell_sees_are_empty(model: Path) -> None:
+    """Nor does a shower depend on what is generated beside it."""
+    generator = Generator(model)
+    energy, theta = np.array([1e-6, 20.0, 1e-6]), np.full(3, 1.5)
+    showers = join(list(generator.generate(energy, theta, "e-", 1, checked=False)))
+    assert showers.hits[0] == showers.hits[2] == 0 < showers.hits[1]
+    alone = join(list(generator.generate(energy[:1], theta[:1], "e-", 1, checked=False)))
+    assert alone.hits[0] == 0
+    beside = join(list(generator.generate(energy[1:2], theta[1:2], "e-", 1, first=1)))
+    assert np.array_equal(beside.cell, showers.cell) and np.allclose(beside.edep_mev, showers.edep_mev, rtol=1e-4)
+
+
 def test_generated_showers_have_what_they_should(model: Path, seen: Observables, data: TrainingData) -> None:
     generator = Generator(model)
     made = join(list(generator.generate(seen.energy_gev[:100], seen.theta[:100], "e-", 1)))

@@ -62,8 +62,10 @@ class Hits(nn.Module):  # type: ignore[misc]
         start, end = self.knots[low], self.knots[low + 1]
         part = ((off - start) / (end - start)).clamp(0, 1)[:, :, None]
         index = low[:, :, None].expand(-1, -1, count, -1)
-        below, above = torch.gather(table, 3, index), torch.gather(table, 3, index + 1)
-        return (below + (above - below) * part)[:, :, self.column], off
+        below, steps = (
+            torch.gather(values, 3, index) for values in (table[..., :-1], table[..., 1:] - table[..., :-1])
+        )
+        return (below + steps * part)[:, :, self.column], off
 
 
 class Energies(nn.Module):  # type: ignore[misc]

@@ -49,7 +49,7 @@ class Parameters:
     width: int = 256
     blocks: int = 4
     dropout: float = 0.1
-    flow_steps: int = 10
+    flow_steps: int = 8
     """Steps of Heun's method, each with two evaluations of the network."""
     average: float = 0.998
     """Of the weights' moving average, which serves."""

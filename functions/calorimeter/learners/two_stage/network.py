@@ -86,23 +86,31 @@ class TwoStage(nn.Module):  # type: ignore[misc]
         return self.context.decode(energy_gev, slope, kinds, quantities, self.places)
 
     def drawn(self, shower: Shower, where: Tensor, which: Tensor, energy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The second stage: columns, rows and energies of cells, each (n, layers, places); no energy is no hit.
+        """The second stage: columns, rows and energies of cells, each (n, layers, most); no energy is no hit.
 
-        `where` is uniform, (n, layers, cells^2); `which` uniform and `energy` normal, both (n, layers, places).
+        `where` is uniform, (n, layers, cells^2); `which` uniform and `energy` normal, both (n, layers, places). `most`
+        are the hits of the layer that has most of them: more places would cost time, and be empty.
         """
         context = self.context(shower)
         odds, off = self.hits(context, self.context.axis(shower.slope))
         flat = odds.flatten(2)
         where = where.clamp(1e-7, 1 - 1e-7)
-        index = torch.topk(flat + torch.log(where / (1 - where)), self.places, dim=2)[1]
+        order = torch.arange(shower.hits.max().clamp(1, self.places).long(), device=flat.device)
+        index = torch.topk(flat + torch.log(where / (1 - where)), order.shape[0], dim=2)[1]
         column = torch.div(index, self.cells, rounding_mode="floor")
         row = index - self.cells * column
         x, y = column.to(flat) - (self.cells - 1) / 2, torch.gather(off, 2, row)
-        there = (torch.arange(self.places).to(flat) < shower.hits[..., None]).to(flat)
-        cell = place(x, y, torch.gather(flat, 2, index), shower.slope[:, None, None].expand_as(x))
-        shape = self.energies(cell, self.energies.about(context)[:, :, None])
+        there = (order.to(flat) < shower.hits[..., None]).to(flat)
+        first = torch.zeros(1, dtype=torch.int64, device=there.device)  # onnxruntime cannot sum over none
+        hit = torch.cat([first, torch.nonzero(there.reshape(-1))[:, 0]])
+        layer = torch.div(hit, order.shape[0], rounding_mode="floor")
+        slope = shower.slope[torch.div(layer, self.depth, rounding_mode="floor")]
+        cell = place(x.reshape(-1)[hit], y.reshape(-1)[hit], torch.gather(flat, 2, index).reshape(-1)[hit], slope)
+        about = self.energies.about(context)
+        shape = self.energies(cell, about.reshape(-1, about.shape[2])[layer])
+        noise = (part.index_select(2, order).reshape(-1)[hit] for part in (which, energy))
+        above = torch.zeros_like(x).reshape(-1).scatter(0, hit, drawn(shape, *noise)).reshape(x.shape) * there
         room = (shower.layers - self.threshold * shower.hits).clamp(0)
-        above = drawn(shape, which, energy) * there
         above = agreed(above, Drawn(x, y, there, room, self.threshold), shower.whole, SWEEPS)
         return column, row, (above + self.threshold) * there
 
