@@ -172,7 +172,7 @@ class Bands:
     mean: Floats
     """The mean of the members."""
     spread: Floats
-    """Their standard deviation times Student's t, before calibration."""
+    """Their standard deviation without its statistics, times Student's t, before calibration."""
     generated: Floats
     """Statistical error of `mean`."""
     truth: Floats
@@ -206,13 +206,22 @@ def bands(truth: Sums, members: Sequence[Sums]) -> dict[str, Bands]:
             large = expected > LEAST_PART * np.nansum(expected, axis=1, keepdims=True)
         found[name] = Bands(
             mean=means.mean(axis=0),
-            spread=factor * means.std(axis=0, ddof=1),
+            spread=factor * _apart(means, errors),
             generated=np.sqrt((errors**2).sum(axis=0)) / len(members),
             truth=expected,
             truth_error=truth.error(name),
             used=(truth.count >= LEAST_SHOWERS)[:, None] & (truth.filled[name] >= LEAST_HITS) & large,
         )
     return found
+
+
+def _apart(means: Floats, errors: Floats) -> Floats:
+    """How far members differ, with the statistics of their means taken off, down to half of what is seen.
+
+    Of few members, some differ by less than their statistics; no spread at all could not be calibrated.
+    """
+    seen = means.var(axis=0, ddof=1)
+    return np.asarray(np.sqrt(np.maximum(seen - (errors**2).mean(axis=0), seen / 4)))
 
 
 def calibrated(found: Bands, rows: Flags) -> float:

@@ -1,8 +1,8 @@
 """How far an ensemble of generators can be trusted: `<request>.uncertainty.json` and `.html` out.
 
 The request names the members (several versions' `model.onnx`) and held-out Monte Carlo (`.h5`). Every member generates
-a shower for each of the Monte Carlo's primaries; mean profiles and spectra in slices of energy and angle get bands of
-68 %, whose factor is calibrated on half of the slices within the training range. Told are the coverage on the other
+a few showers for each of the Monte Carlo's primaries; mean profiles and spectra in slices of energy and angle get bands
+of 68 %, whose factor is calibrated on half of the slices within the training range. Told are the coverage on the other
 half, and coverage and width of the bands where the members never learned.
 """
 
@@ -43,6 +43,7 @@ FORMAT = "dioscar-calorimeter-uncertainty-1"
 CHUNK = 256
 """Showers that are held at once."""
 MOST_SLICES = 400
+MOST_REPEATS = 100
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Request:
     """Edges of the slices of energy."""
     theta_deg: tuple[float, ...] = (60.0, 80.0, 100.0, 120.0)
     """Edges of the slices of the polar angle."""
+    repeats: int = 4
+    """Showers that each member generates for each of the Monte Carlo's."""
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -61,6 +64,8 @@ class Request:
                 raise ValueError(f"{name}: {list(edges)} are no ascending edges; write e.g. [20, 40, 60]")
         if (len(self.energy_gev) - 1) * (len(self.theta_deg) - 1) > MOST_SLICES:
             raise ValueError(f"energy_gev: makes more than {MOST_SLICES} slices with theta_deg; write fewer edges")
+        if not 1 <= self.repeats <= MOST_REPEATS:
+            raise ValueError(f"repeats: {self.repeats} is not from 1 to {MOST_REPEATS}")
         if self.seed < 0:
             raise ValueError(f"seed: {self.seed} is negative")
 
@@ -88,12 +93,12 @@ def run(source: Path, destination: Path, settings: Settings, job: Job) -> None:
     truth = _summed(slices, geometry, _truth(files, primaries))
     sums = []
     for number, member in enumerate(members):
-        seed = int(np.random.SeedSequence((request.seed, number)).generate_state(1)[0])
+        seeds = [int(seed) for seed in np.random.SeedSequence((request.seed, number)).generate_state(request.repeats)]
         kept = job.checkpoint / f"member-{number}.npz"
         if not kept.exists():
             if job.stopping:
                 raise Checkpointed(f"stopped after {number} of {len(members)} members")
-            _keep(kept, _summed(slices, geometry, _generated(primaries, member, particle, seed)))
+            _keep(kept, _summed(slices, geometry, _generated(primaries, member, particle, seeds)))
             job.keep()
         sums.append(_kept(kept, slices))
         job.progress(number + 1, len(members))
@@ -166,13 +171,14 @@ def _truth(files: Sequence[Input], primaries: list[tuple[Floats, Floats]]) -> It
 
 
 def _generated(
-    primaries: Sequence[tuple[Floats, Floats]], member: Generator, particle: str, seed: int
+    primaries: Sequence[tuple[Floats, Floats]], member: Generator, particle: str, seeds: Sequence[int]
 ) -> Iterator[Showers]:
-    """A shower of this member for each of the Monte Carlo's primaries, also beyond what it learned."""
-    done = 0
-    for energy_gev, theta in primaries:
-        yield join(list(member.generate(energy_gev, theta, particle, seed, first=done, checked=False)))
-        done += len(energy_gev)
+    """A shower of each seed for each of the Monte Carlo's primaries, also beyond what this member learned."""
+    for seed in seeds:
+        done = 0
+        for energy_gev, theta in primaries:
+            yield join(list(member.generate(energy_gev, theta, particle, seed, first=done, checked=False)))
+            done += len(energy_gev)
 
 
 def _summed(slices: Slices, geometry: Geometry, parts: Iterator[Showers]) -> Sums:

@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--held-out", type=int, default=1, help="so many of the last files are held out (1)")
     parser.add_argument("--members", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=8, help="showers of a member for each held-out one (8)")
     parser.add_argument("--showers", type=int, default=1000, help="of each of three files, where none are given")
     parser.add_argument("--parameters", type=json.loads, default={}, help="of the members, as JSON")
     parser.add_argument("--keep", type=Path, help="a folder for members and page; members that are there are taken")
@@ -51,14 +52,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         members = [trained(folder, learned, seed, {**MEMBER, **given.parameters}) for seed in range(given.members)]
         training_s = time.process_time() - began
         began = time.process_time()
-        (folder / "bands.json").write_text(json.dumps({**SLICES, "seed": 1}))
+        (folder / "bands.json").write_text(json.dumps({**SLICES, "repeats": given.repeats, "seed": 1}))
         outcome = call("calorimeter.uncertainty", folder / "bands.json", folder / "out", inputs=[*members, *held_out])
         assert outcome.code == 0, outcome.message
         compared_s = time.process_time() - began
         document = json.loads((folder / "out/bands.json.uncertainty.json").read_text())
         show("68 % bands: part of the held-out Geant4 bins in them, and median half-width", list(rows(document)))
         show("the same, observable by observable", list(details(document)))
-        show("CPU time", [cost(members, files[-1], training_s, compared_s)])
+        show("CPU time", [cost(members, files[-given.held_out :], given.repeats, training_s, compared_s)])
     return 0
 
 
@@ -139,10 +140,14 @@ def details(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
         }
 
 
-def cost(members: Sequence[Input], held_out: Path, training_s: float, compared_s: float) -> dict[str, Any]:
+def cost(
+    members: Sequence[Input], held_out: Sequence[Path], repeats: int, training_s: float, compared_s: float
+) -> dict[str, Any]:
     """CPU time of the training and of the bands, and what generating the showers alone takes."""
-    with ShowersHdf5(held_out) as file:
-        count, some = len(file), next(iter(file.read(64)))
+    count = 0
+    for path in held_out:
+        with ShowersHdf5(path) as file:
+            count, some = count + repeats * len(file), next(iter(file.read(64)))
     member = Generator(members[0].path)
     list(member.generate(some.energy_gev[:2], some.theta[:2], "e-", 1, checked=False))  # the first ones prepare
     began = time.process_time()

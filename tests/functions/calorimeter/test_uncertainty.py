@@ -20,7 +20,7 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed: ./dioscar
 
 GEOMETRY = load_geometry(DETECTOR)
 RANGE = {"energy_gev": [20.0, 60.0], "theta_deg": [60.0, 120.0]}
-REQUEST = {"energy_gev": [10, 20, 40, 60, 100], "theta_deg": [60, 90, 120], "seed": 5}
+REQUEST = {"repeats": 1, "energy_gev": [10, 20, 40, 60, 100], "theta_deg": [60, 90, 120], "seed": 5}
 
 
 def member(folder: Path, gain: float, geometry: Geometry = GEOMETRY, **changes: Any) -> Input:
@@ -132,6 +132,7 @@ def test_what_is_no_ensemble_is_refused(tmp_path: Path, ensemble: tuple[list[Inp
         ([photons, *members, truth], None, "the models know gamma"),
         ([*members, truth], {"energy_gev": [30, 20]}, "no ascending edges"),
         ([*members, truth], {"energy_gev": [300, 400]}, "fill no slice within the models"),
+        ([*members, truth], {"repeats": 0}, "repeats: 0 is not from 1 to 100"),
         ([*members, truth], {"slices": 3}, '"slices" is no key of this request'),
     ]
     for number, (inputs, request, says) in enumerate(cases):
