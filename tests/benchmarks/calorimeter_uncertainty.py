@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--held-out", type=int, default=1, help="so many of the last files are held out (1)")
     parser.add_argument("--members", type=int, default=5)
-    parser.add_argument("--repeats", type=int, default=8, help="showers of a member for each held-out one (8)")
+    parser.add_argument("--repeats", type=int, default=4, help="showers of a member for each held-out one (4)")
     parser.add_argument("--showers", type=int, default=1000, help="of each of three files, where none are given")
     parser.add_argument("--parameters", type=json.loads, default={}, help="of the members, as JSON")
     parser.add_argument("--keep", type=Path, help="a folder for members and page; members that are there are taken")
