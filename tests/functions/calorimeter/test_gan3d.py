@@ -15,6 +15,7 @@ from functions.calorimeter.showers import join
 from layers.learning.distributed import ALONE
 from layers.learning.onnx import load
 from layers.runtime import InputError
+from tests.functions.calorimeter.trainings import as_input, prepared, train
 
 torch = pytest.importorskip("torch", reason="torch is not installed: ./dioscar install train")
 
@@ -320,3 +321,20 @@ def test_what_it_is_not_made_for_is_refused(data: TrainingData, tmp_path: Path, 
     nothing.write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"nothing.onnx: is no"):
         gan3d.make(data, PARAMETERS, 1, ALONE).start_from(nothing)
+
+
+@pytest.mark.slow
+def test_the_published_transfer_is_two_requests(tmp_path: Path) -> None:
+    """An epoch on a band of energies, then one on all that starts from the first one's model."""
+    showers = prepared(tmp_path / "showers", detector=None, geometry="siw25", energy_gev=[2, 5], showers=80)
+    band = {"family": "3dgan", "parameters": {"epochs": 1, "batch": 8, "energy_gev": [2, 3.5]}, "watched": 0.2}
+    outcome = train(tmp_path / "band", [showers], band)
+    assert outcome.code == 0, outcome.message
+    first = tmp_path / "band/out/r.json.onnx"
+    assert load(first)[1].training_range["energy_gev"] == [2.0, 3.5]
+    everything = {**band, "parameters": {"epochs": 1, "batch": 8}, "start": "given"}
+    outcome = train(tmp_path / "all", [showers, as_input(first)], everything)
+    assert outcome.code == 0, outcome.message
+    made = Served(tmp_path / "all/out/r.json.onnx")
+    assert (made.family, made.energy_gev) == ("3dgan", (2.0, 5.0))
+    assert len(join(list(made.generate(np.full(2, 3.0), np.full(2, 1.5), "e-", 1)))) == 2
