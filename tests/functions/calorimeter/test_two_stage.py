@@ -126,6 +126,15 @@ def test_what_bends_with_energy_and_particle_is_straightened() -> None:
             assert abs(np.mean((some - some.mean()) ** 3)) < 0.35
 
 
+@pytest.mark.parametrize(("rare", "nodes"), [(4000, 4), (500, 2), (60, 1), (0, 4)])
+def test_maps_are_as_fine_as_the_rarest_particle_bears(rare: int, nodes: int) -> None:
+    rng = np.random.default_rng(2)
+    count = 8000
+    energy, particle = np.exp(rng.uniform(2, 4, count)), (np.arange(count) < rare).astype(np.int64)
+    fitted = scaling.fit(rng.standard_normal((count, 1)), energy, np.zeros(count), particle, 2)
+    assert len(fitted.nodes) == nodes
+
+
 def test_energies_and_hits_come_back_from_their_quantities(learner: two_stage.Learner, seen: Observables) -> None:
     values = torch.from_numpy(quantities(seen, 0.1, np.random.default_rng(1))).float()
     energy, slope = (torch.from_numpy(a).float() for a in (seen.energy_gev, np.abs(np.tan(np.pi / 2 - seen.theta))))

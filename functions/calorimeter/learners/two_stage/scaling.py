@@ -16,6 +16,8 @@ SPREAD_TERMS = 2
 MOST_NODES = 4
 SHOWERS_A_NODE = 1000
 """Of a particle, for each energy that has a map of its own."""
+RAREST = 4
+"""Maps are as fine as for so many times the showers of the rarest particle, at most: they are as fine for all."""
 MOST_KNOTS = 33
 SHOWERS_A_KNOT = 60
 TAILS = (0.0005, 0.003)
@@ -108,7 +110,8 @@ def fit(quantities: Floats, energy_gev: Floats, slope: Floats, particle: Counts,
     scale = np.maximum(left.std(axis=0), 1e-3)
     spreads[:particles] += np.log(scale)
     left = left / scale
-    each = len(left) // particles
+    counts = np.bincount(particle, minlength=particles)
+    each = int(min(len(left) // particles, RAREST * counts[counts > 0].min()))
     low, high = np.log(energy_gev.min()), np.log(energy_gev.max())
     nodes = np.linspace(low, high, int(np.clip(each // SHOWERS_A_NODE, 1, MOST_NODES)) if low < high else 1)
     near = shares(torch.log(energy), torch.from_numpy(nodes), kinds).numpy() + ELSEWHERE
