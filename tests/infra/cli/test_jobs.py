@@ -1,12 +1,13 @@
 """`invoke`, `jobs`, `logs`: calls answer, jobs are found, failures say why and set the status."""
 
+import contextlib
 import os
 import pty
 import re
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -207,16 +208,25 @@ def test_the_list_can_be_watched_on_a_terminal(cluster: Cluster) -> None:
     wide = {**os.environ, "COLUMNS": "160", "TERM": "xterm"}
     with subprocess.Popen(command, stdout=theirs, stderr=theirs, stdin=theirs, env=wide) as watching:
         os.close(theirs)
-        cluster.put("cli-watch", "in/seen", b"")
-        seen = b""
-        end = time.monotonic() + PATIENCE_S
-        while time.monotonic() < end and not re.search(rb"cli-watch-\S+[^\n]*Succeeded[^\n]*cli-watch/in/seen", seen):
-            seen += os.read(ours, 65536)
-        assert re.search(rb"cli-watch-\S+[^\n]*Succeeded", seen)
-        assert re.search(rb"cli-watch-\S+[^\n]*Running", seen)
-        watching.send_signal(signal.SIGINT)
-        assert watching.wait(10) == 0
+        reading = threading.Thread(target=_drain, args=(ours, seen := []))
+        reading.start()  # to the end: a terminal that nobody reads stops whoever writes to it
+        try:
+            cluster.put("cli-watch", "in/seen", b"")
+            ended = re.compile(rb"cli-watch-\S+[^\n]*Succeeded[^\n]*cli-watch/in/seen")
+            eventually(lambda: ended.search(b"".join(seen)), PATIENCE_S, "the job's end on the terminal")
+            assert re.search(rb"cli-watch-\S+[^\n]*Running", b"".join(seen))
+            watching.send_signal(signal.SIGINT)
+            assert watching.wait(10) == 0
+        finally:
+            watching.kill()
+            reading.join()
     os.close(ours)
+
+
+def _drain(terminal: int, seen: list[bytes]) -> None:
+    with contextlib.suppress(OSError):  # whoever wrote to it has ended
+        while data := os.read(terminal, 65536):
+            seen.append(data)
 
 
 def test_watching_needs_a_terminal(dioscar: Dioscar, cluster: Cluster) -> None:
