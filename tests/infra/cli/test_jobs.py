@@ -206,6 +206,7 @@ def test_the_list_can_be_watched_on_a_terminal(cluster: Cluster) -> None:
     command = [sys.executable, "-P", "-m", "infra.cli", "jobs", "--watch", "--cluster", str(cluster.data)]
     ours, theirs = pty.openpty()
     wide = {**os.environ, "COLUMNS": "160", "TERM": "xterm"}
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     with subprocess.Popen(command, stdout=theirs, stderr=theirs, stdin=theirs, env=wide) as watching:
         os.close(theirs)
         reading = threading.Thread(target=_drain, args=(ours, seen := []))
@@ -220,6 +221,7 @@ def test_the_list_can_be_watched_on_a_terminal(cluster: Cluster) -> None:
         finally:
             watching.kill()
             reading.join()
+            signal.signal(signal.SIGINT, before)
     os.close(ours)
 
 
