@@ -30,6 +30,8 @@ LOG_MOST = 64 << 20
 LOG_HEAD = 32 << 20
 LOG_TAIL = 1 << 20
 """A log that has grown beyond LOG_MOST keeps its first LOG_HEAD and its last LOG_TAIL bytes."""
+CHASES = 64
+"""Times that the end of a log is read again while a run goes on writing."""
 SETTING = "DIOSCAR_LIMITS"
 PROCESS = "DIOSCAR_PROCESS"
 """Set in every process that an executor starts, and so in all that those start: each has a mark of its own."""
@@ -207,10 +209,15 @@ def trim(watch: Watch) -> None:
             return
         with watch.log.open("rb") as stream:
             stream.seek(size - LOG_TAIL)
-            tail = stream.read(LOG_TAIL)
-        watch.left_out += size - LOG_HEAD - LOG_TAIL
-        note = f"\n[dioscar: {in_units(watch.left_out)} are left out here: a log holds {LOG_MOST >> 20} MiB]\n"
-        os.truncate(watch.log, LOG_HEAD)
+            tail = stream.read()
+            for _ in range(CHASES):  # what is written before the cut would be lost
+                if not (more := stream.read()):
+                    break
+                tail = (tail + more)[-LOG_TAIL:]
+            tail = tail[-LOG_TAIL:]
+            watch.left_out += stream.tell() - LOG_HEAD - len(tail)
+            note = f"\n[dioscar: {in_units(watch.left_out)} are left out here: a log holds {LOG_MOST >> 20} MiB]\n"
+            os.truncate(watch.log, LOG_HEAD)
         with watch.log.open("ab") as stream:
             stream.write(note.encode() + tail)
 
