@@ -209,12 +209,12 @@ def trim(watch: Watch) -> None:
             return
         with watch.log.open("rb") as stream:
             stream.seek(size - LOG_TAIL)
-            tail = stream.read()
+            tail = b""
             for _ in range(CHASES):  # what is written before the cut would be lost
-                if not (more := stream.read()):
-                    break
+                more = stream.read()
                 tail = (tail + more)[-LOG_TAIL:]
-            tail = tail[-LOG_TAIL:]
+                if not more:
+                    break
             watch.left_out += stream.tell() - LOG_HEAD - len(tail)
             note = f"\n[dioscar: {in_units(watch.left_out)} are left out here: a log holds {LOG_MOST >> 20} MiB]\n"
             os.truncate(watch.log, LOG_HEAD)
