@@ -118,8 +118,7 @@ def test_a_node_that_fails_costs_a_chunk(cluster: Cluster, slurm_lab: Lab, whole
             os.kill(pid, signal.SIGKILL)
     slurm_lab.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
     try:
-        eventually(lambda: slurm_lab.run("squeue", "-h", "-j", number, "-o", "%T") == "PENDING", LONG_S, "its requeue")
-        slurm_lab.run("scontrol", "update", f"JobId={number}", "StartTime=now")  # else two minutes later
+        slurm_lab.hasten(number, LONG_S)
         succeeded(cluster, job)
     finally:
         slurm_lab.start()

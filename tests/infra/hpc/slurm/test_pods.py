@@ -85,16 +85,10 @@ def test_a_pod_whose_node_fails_runs_again_in_its_folder(slurm: Slurm, slurm_lab
     job = ask(slurm.submit(submission))
     eventually((tmp_path / "began").exists)
     slurm_lab.run("scontrol", "requeue", job)  # what slurmctld does itself when a node is down
-    waiting = job_in(slurm, job, BatchState.PENDING)
-    assert waiting.started is None
-
-    def again() -> bool:
-        found = ask(slurm.query([job]))[job]
-        if found.state is BatchState.PENDING:  # for two minutes else
-            slurm_lab.run("scontrol", "update", f"JobId={job}", "StartTime=now", check=False)
-        return found.state is BatchState.COMPLETED
-
-    eventually(again, patience_s=120, what=f"its second run, {log_of(submission.folder)}")
+    slurm_lab.hasten(job)
+    assert job_in(slurm, job, BatchState.PENDING).started is None
+    again = ended(slurm, job)
+    assert again.state is BatchState.COMPLETED, log_of(submission.folder)
     assert status(submission) == 0 and log(submission).split().count("run") == 2
 
 

@@ -44,11 +44,12 @@ class Gateway:
             more[f"{name}QUEUE_DIR_PRIMARY"] = str(self.data / "events")
         places = ["--cache-dir", f"{self.data}/cache", "--cache-size", "0", "--log", f"{self.data}/log"]
         command = [self.program, "gateway", self.meta, f"127.0.0.1:{self.port}", *juicefs.OPTIONS, *places]
+        environ = self.environ(more)
         with (self.data / "output").open("wb") as output:
             self.process = subprocess.Popen(
-                [*command, "--metrics", "127.0.0.1:0"], env=self.environ(more), stdout=output, stderr=output
+                [*command, "--metrics", "127.0.0.1:0"], env=environ, stdout=output, stderr=output
             )
-        juicefs._wait(self.process, self.port, self.data)
+        juicefs.wait(self.process, self.port, self.data, environ)
 
     def queued(self) -> list[Path]:
         """Events that it has not delivered yet."""

@@ -6,11 +6,15 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from minio import Minio
+from minio.error import InvalidResponseError, S3Error
+from minio.notificationconfig import NotificationConfig, QueueConfig
+
+from tests.cluster import eventually
 
 OPTIONS = (
     "--multi-buckets",
@@ -52,7 +56,7 @@ def gateway(data: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, int]]
             stderr=output,
         )
     try:
-        _wait(process, port, data)
+        wait(process, port, data, environ)
         yield f"http://127.0.0.1:{port}", process.pid
     finally:
         process.terminate()
@@ -63,11 +67,37 @@ def gateway(data: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, int]]
             process.wait()
 
 
-def _wait(process: "subprocess.Popen[bytes]", port: int, data: Path) -> None:
-    end = time.monotonic() + 30
-    while time.monotonic() < end:
+def wait(process: "subprocess.Popen[bytes]", port: int, data: Path, environ: Mapping[str, str]) -> None:
+    """Return once it answers and, where `environ` gives it a webhook PRIMARY, knows that one.
+
+    It listens before it has read its settings: what it is asked in its first moments it may refuse.
+    """
+
+    def answers() -> bool:
         assert process.poll() is None, (data / "output").read_text()
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
-        time.sleep(0.05)
-    raise AssertionError("the gateway does not listen")
+            return True
+        return False
+
+    eventually(answers, what="the gateway's first answer")
+    if "MINIO_NOTIFY_WEBHOOK_ENDPOINT_PRIMARY" in environ:
+        keys = environ["MINIO_ROOT_USER"], environ["MINIO_ROOT_PASSWORD"]
+        client = Minio(f"127.0.0.1:{port}", *keys, secure=False)
+        try:
+            arn = f"arn:minio:sqs:{environ.get('MINIO_REGION_NAME', '')}:PRIMARY:webhook"
+            eventually(lambda: _knows(client, arn), what=f"the gateway's {arn}")
+        finally:
+            client._http.clear()
+
+
+def _knows(client: Minio, arn: str) -> bool:
+    bucket, queue = "is-it-ready", QueueConfig(queue=arn, events=["s3:ObjectCreated:*"])
+    try:
+        if not client.bucket_exists(bucket_name=bucket):
+            client.make_bucket(bucket_name=bucket)
+        client.set_bucket_notification(bucket_name=bucket, config=NotificationConfig(queue_config_list=[queue]))
+    except (S3Error, InvalidResponseError):
+        return False
+    client.delete_bucket_notification(bucket_name=bucket)
+    client.remove_bucket(bucket_name=bucket)
+    return True
