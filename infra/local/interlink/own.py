@@ -74,23 +74,28 @@ class OwnPlugin:
         """End it; its jobs go on, and the next start finds them."""
         async with self._starting:
             pid = self._running()
-            if pid is None:
-                return
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-            end = time.monotonic() + 10
-            while self._running() is not None and time.monotonic() < end:
-                if self._child is not None and self._child.pid == pid:
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._child.wait(), 0.1)
-                else:
-                    await asyncio.sleep(0.05)
-            with contextlib.suppress(ProcessLookupError):
-                if self._running() == pid:
-                    os.kill(pid, signal.SIGKILL)
+            if pid is not None:
+                await self._end(pid)
+            if self._child is not None:  # one that has ended, by itself too, is still to be collected
+                with contextlib.suppress(ProcessLookupError):
+                    self._child.kill()  # where its number is lost; of one that has ended it does nothing
+                await self._child.wait()
+                self._child = None
+
+    async def _end(self, pid: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        end = time.monotonic() + 10
+        while self._running() is not None and time.monotonic() < end:
             if self._child is not None and self._child.pid == pid:
-                await self._child.wait()  # a process that has ended is still to be collected
-            self._pid_file.unlink(missing_ok=True)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._child.wait(), 0.1)
+            else:
+                await asyncio.sleep(0.05)
+        with contextlib.suppress(ProcessLookupError):
+            if self._running() == pid:
+                os.kill(pid, signal.SIGKILL)
+        self._pid_file.unlink(missing_ok=True)
 
     async def _start(self) -> None:
         for folder in (self._folder, self._root, self._folder / "checkpoints"):

@@ -212,10 +212,27 @@ def test_a_socket_is_in_the_data_folder_however_deep_that_is(tmp_path: Path) -> 
         assert (data / "interlink" / "hpc.pid").read_text() == pid, "it was started twice"
         await after.stop()
         assert not socket_file.exists(), "it goes on"
+        await own.stop()  # which collects its child
         await plugin.close()
         await again.close()
 
     asyncio.run(run())
+
+
+def test_a_plugin_whose_number_is_lost_ends_with_its_cluster(tmp_path: Path) -> None:
+    async def run() -> int:
+        own = OwnPlugin(tmp_path, os.environ)
+        plugin = Plugin(own.url)
+        await own.ensure(plugin)
+        number = tmp_path / "interlink" / "hpc.pid"
+        pid = int(number.read_text())
+        number.unlink()
+        await asyncio.wait_for(own.stop(), LONG_S)
+        await plugin.close()
+        return pid
+
+    pid = asyncio.run(run())
+    assert not Path(f"/proc/{pid}").exists()
 
 
 def test_a_call_that_waits_is_served_by_the_cluster_itself(cluster: Cluster) -> None:
