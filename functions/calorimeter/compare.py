@@ -4,7 +4,7 @@ Every number is computed from sums over showers, so that a bootstrap is a change
 the Monte Carlo alone, which is its floor: what a perfect generator would reach with as many showers.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,10 +143,25 @@ def compare(
     floors = [numbers(*_pair(pool, len(truth), rng)) for _ in range(max(11, resamples // 5))]
     found = []
     for name, value in values.items():
-        low, high = (float(np.quantile([one[name] for one in drawn], edge, method="nearest")) for edge in (0.16, 0.84))
+        low, high = interval(value, [one[name] for one in drawn])
         floor = float(np.median([one[name] for one in floors]))
         found.append(Number(name, value, low, high, floor, BANDS[name].must, BANDS[name].aim))
     return found
+
+
+def interval(value: float, drawn: Sequence[float]) -> tuple[float, float]:
+    """A 68 % bootstrap interval about a value that is not negative, from its values on resampled showers.
+
+    Resampling adds the noise of a second sample, which lifts every maximum and every distance; so the resamples'
+    quantiles are laid about the value by their own median. What cannot be told is its own interval.
+
+    >>> interval(1.0, [1.5, 2.0, 4.0])
+    (0.5, 3.0)
+    """
+    low, middle, high = (float(edge) for edge in np.quantile(drawn, [0.16, 0.5, 0.84], method="nearest"))
+    if not np.isfinite([value, low, middle, high]).all():
+        return value, value
+    return max(value + low - middle, 0.0), value + high - middle
 
 
 def numbers(truth: Sample, made: Sample) -> Mapping[str, float]:

@@ -116,9 +116,9 @@ class Observables:
         return theta_of_centres(self.layers, self.layer_y * self.geometry.cell_mm + axis, self.geometry)
 
     def features(self) -> Floats:
-        """One row a shower: `FEATURES`, then energy, hits and centres of each layer; what a classifier sees.
+        """One row a shower: `FEATURES`, energy and hits of each layer, hottest cell, core; what a classifier sees.
 
-        Energies are logarithms with 10 keV in the place of nothing; centres of empty layers are 0.
+        Energies are logarithms with 10 keV in the place of nothing.
         """
         scalars = {
             "log_energy": np.log10(self.energy_gev),
@@ -134,6 +134,10 @@ class Observables:
         rows = [np.stack([scalars[name] for name in FEATURES], axis=1), np.log10(self.layers + 0.01), self.layer_hits]
         rows += [np.log10(self.hottest + 0.01)[:, None], self.core[:, None]]
         return np.concatenate(rows, axis=1)
+
+    def centres(self) -> Floats:
+        """One row a shower: the centre of energy of each layer in x, then in y; 0 in an empty layer."""
+        return np.asarray(np.nan_to_num(np.concatenate([self.layer_x, self.layer_y], axis=1)))
 
 
 def observe(showers: Showers, geometry: Geometry, threshold_mev: float = THRESHOLD_MEV) -> Observables:

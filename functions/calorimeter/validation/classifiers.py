@@ -20,6 +20,7 @@ from layers.quality import Reason
 
 ERRORS = 2.0
 """Standard errors by which Monte Carlo against Monte Carlo may miss its range."""
+WITH_CENTRES = "auc_features_and_centres"
 CANDIDATE, SERVING, GFLASH, MONTE_CARLO = "candidate", "serving", "gflash", "monte_carlo"
 
 
@@ -96,6 +97,16 @@ def by_features(pairs: Pairs, *, seed: int) -> Found:
         return found, 2 * len(made.seen) // 3
 
     return _found(AUC_FEATURES.name, pairs, tested)
+
+
+def by_centres(pairs: Pairs, *, seed: int) -> Found:
+    """As `by_features`, with the centres of each layer beside the features."""
+
+    def tested(real: Sample, made: Sample) -> tuple[Floats, int]:
+        rows = (np.concatenate([one.seen.features(), one.seen.centres()], axis=1) for one in (real, made))
+        return two_sample.scores(*rows, seed=seed), 2 * len(made.seen) // 3
+
+    return _found(WITH_CENTRES, pairs, tested)
 
 
 def by_cells(pairs: Pairs, *, seed: int, progress: Callable[[], None]) -> Found:

@@ -10,12 +10,13 @@ from functions.calorimeter import gflash, two_sample
 from functions.calorimeter.candidate import Candidate, generated
 from functions.calorimeter.gate import AUC_CELLS, AUC_FEATURES, COVERAGE
 from functions.calorimeter.generator import Generator
-from functions.calorimeter.observables import observe
+from functions.calorimeter.observables import Observables, observe
 from functions.calorimeter.showers import Showers, join
 from functions.calorimeter.two_sample import REPLAY, Auc
-from functions.calorimeter.validation import classifiers, distances
+from functions.calorimeter.validation import bands, classifiers, distances
 from functions.calorimeter.validation.bands import BandResult, Seen, bands_of, compare_band, plain, reasons
-from functions.calorimeter.validation.classifiers import CANDIDATE, GFLASH, MONTE_CARLO, SERVING, Found, Sample
+from functions.calorimeter.validation.centres import Centres, centres
+from functions.calorimeter.validation.classifiers import CANDIDATE, GFLASH, MONTE_CARLO, SERVING, Found, Pairs, Sample
 from functions.calorimeter.validation.faults import Fault, copied, faults, repeated, replay
 from functions.calorimeter.validation.samples import Population, Samples
 from layers.quality import Reason
@@ -95,17 +96,25 @@ class Comparison:
 
     @cached_property
     def classifiers(self) -> list[Found]:
-        """Boosted trees and the network on cells."""
-        pairs = {
+        """Boosted trees and the network on cells, which judge."""
+        features = classifiers.by_features(self._pairs, seed=self.seed)
+        self._progress(0.2 * len(self.truth.seen))
+        step = len(self.truth.seen) / 300
+        return [features, classifiers.by_cells(self._pairs, seed=self.seed, progress=lambda: self._progress(step))]
+
+    @cached_property
+    def with_centres(self) -> Found:
+        """Boosted trees that see each layer's centre, too; told, and judging nothing."""
+        return classifiers.by_centres(self._pairs, seed=self.seed)
+
+    @property
+    def _pairs(self) -> Pairs:
+        return {
             CANDIDATE: (self.truth, self.made),
             SERVING: (self.truth, self.served),
             GFLASH: (self.truth, self.gflash),
             MONTE_CARLO: self.floor,
         }
-        features = classifiers.by_features(pairs, seed=self.seed)
-        self._progress(0.2 * len(self.truth.seen))
-        step = len(self.truth.seen) / 300
-        return [features, classifiers.by_cells(pairs, seed=self.seed, progress=lambda: self._progress(step))]
 
     @cached_property
     def coverage(self) -> dict[str, two_sample.Neighbours]:
@@ -116,15 +125,26 @@ class Comparison:
     @cached_property
     def faults(self) -> list[tuple[str, Fault]]:
         """Faults with the particle whose showers have them."""
-        found = []
+        found = [(particle, fault) for particle, seen in self._by_particle() for fault in faults(*seen)]
+        return [*found, *(("", fault) for fault in self._copies())]
+
+    @cached_property
+    def centres(self) -> list[tuple[str, Centres]]:
+        """How the layers' centres stray, by particle."""
+        return [
+            (particle, found)
+            for particle, seen in self._by_particle()
+            for found in centres(*seen, seed=self.seed, resamples=bands.RESAMPLES)
+        ]
+
+    def _by_particle(self) -> Iterator[tuple[str, tuple[Observables, Observables, tuple[Observables, Observables]]]]:
+        """Real and generated showers of each particle, and two samples of Monte Carlo."""
         for kind, particle in enumerate(self.candidate.generator.particles):
             rows, one, two = (np.flatnonzero(kinds == kind) for kinds in (self.kind, *self.floor_kind))
             if len(rows) < 3 or min(len(one), len(two)) < 3:
                 continue
             floor = (self.floor[0].seen.rows(one), self.floor[1].seen.rows(two))
-            of_particle = faults(self.truth.seen.rows(rows), self.made.seen.rows(rows), floor)
-            found += [(particle, fault) for fault in of_particle]
-        return [*found, *(("", fault) for fault in self._copies())]
+            yield particle, (self.truth.seen.rows(rows), self.made.seen.rows(rows), floor)
 
     @cached_property
     def posing(self) -> Auc:
@@ -135,7 +155,7 @@ class Comparison:
     def distances(self) -> list[distances.Distance]:
         """Of each observable."""
         floor = (self.floor[0].seen, self.floor[1].seen)
-        return list(distances.distances(self.truth.seen, self.made.seen, floor))
+        return list(distances.distances(self.truth.seen, self.made.seen, floor, self.seed, bands.RESAMPLES))
 
     def scores(self) -> dict[str, dict[str, Scores]]:
         """What the gate judges, for the candidate and for what serves."""
@@ -168,17 +188,20 @@ class Comparison:
         features = {name: (real.seen.features(), made.seen.features()) for name, (real, made) in pairs.items()}
         return {
             "bands": [result.to_json() for result in self.bands],
-            "classifiers": {found.metric: found.to_json() for found in self.classifiers},
+            "classifiers": {found.metric: found.to_json() for found in [*self.classifiers, self.with_centres]},
+            "centres": [{"particle": particle, **found.to_json()} for particle, found in self.centres],
             "neighbours": {
                 name: {"coverage": found.coverage, "density": found.density} for name, found in self.coverage.items()
             },
             "faults": [{"particle": particle, **fault.to_json()} for particle, fault in self.faults],
             "posing_as_gflash": {"auc": self.posing.value, "error": self.posing.error},
             "distances": [found.to_json() for found in self.distances],
-            "fpd": {name: plain(distances.frechet(*pair, rng)) for name, pair in features.items()},
-            "kpd": {
-                name: dict(zip(("median", "half_width"), map(plain, distances.kernel(*pair, rng)), strict=True))
-                for name, pair in features.items()
+            **{
+                name: {
+                    whose: dict(zip(("value", "error"), map(plain, of(*pair, rng)), strict=True))
+                    for whose, pair in features.items()
+                }
+                for name, of in (("fpd", distances.frechet), ("kpd", distances.kernel))
             },
             "compared_with": "the serving model" if self.comparable else "GFLASH, in the place of the serving model",
         }

@@ -3,19 +3,22 @@
 They judge nothing; the report tells them, each with its floor, because the field compares models by them.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from functions.calorimeter.compare import interval, separation
 from functions.calorimeter.observables import Observables
 from functions.calorimeter.showers import Floats
+from functions.calorimeter.validation.bands import plain
 
 BINS = 30
 LEAST_IN_BIN = 5
 """Showers of both samples in a bin of chi2; bins with fewer are left out."""
 BATCHES = 10
+PAIRS = 11
 OBSERVABLES: dict[str, Callable[[Observables], Floats]] = {
     "S/E": lambda seen: seen.sampling_fraction,
     "hits": lambda seen: seen.hits,
@@ -33,46 +36,75 @@ OBSERVABLES: dict[str, Callable[[Observables], Floats]] = {
 
 
 @dataclass(frozen=True)
+class Measured:
+    """A number with its 68 % bootstrap interval, and what it is between two samples of Monte Carlo."""
+
+    value: float
+    low: float
+    high: float
+    floor: float
+
+    @classmethod
+    def of(cls, value: float, drawn: Sequence[float], floor: float) -> "Measured":
+        """With the interval that its values on resampled showers give."""
+        return cls(value, *interval(value, drawn), floor)
+
+    def to_json(self) -> dict[str, Any]:
+        """For the report; what is not finite is null."""
+        return {name: plain(value) for name, value in vars(self).items()}
+
+
+@dataclass(frozen=True)
 class Distance:
-    """Of one observable."""
+    """Of one observable: chi2 over its degrees of freedom, Kolmogorov-Smirnov, Wasserstein over the standard deviation
+    in Monte Carlo, separation power; and the probabilities of the first two."""
 
     observable: str
-    chi2_ndf: float
+    chi2_ndf: Measured
+    ks: Measured
+    w1: Measured
+    separation: Measured
     chi2_p: float
-    ks: float
     ks_p: float
-    w1: float
-    """Wasserstein distance over the standard deviation in Monte Carlo."""
-    separation: float
-    floor_w1: float
-    floor_ks: float
-    floor_chi2_ndf: float
 
     def to_json(self) -> dict[str, Any]:
         """For the report; what is not finite is null."""
         return {
-            name: None if isinstance(value, float) and not np.isfinite(value) else value
-            for name, value in asdict(self).items()
+            name: value.to_json() if isinstance(value, Measured) else plain(value) for name, value in vars(self).items()
         }
 
 
-def distances(truth: Observables, made: Observables, floor: tuple[Observables, Observables]) -> Iterator[Distance]:
+def distances(
+    truth: Observables, made: Observables, floor: tuple[Observables, Observables], seed: int, resamples: int = 100
+) -> Iterator[Distance]:
     """Distances of all observables; `floor` are two samples of Monte Carlo."""
+    rng = np.random.default_rng(seed)
     for name, of in OBSERVABLES.items():
-        chi2, ks, w1, separation = _measured(_finite(of(truth)), _finite(of(made)))
-        floor_chi2, floor_ks, floor_w1, _ = _measured(*(_finite(of(sample)) for sample in floor))
-        yield Distance(name, *chi2, *ks, w1, separation, floor_w1, floor_ks[0], floor_chi2[0])
+        real, generated = _finite(of(truth)), _finite(of(made))
+        values, probabilities = _measured(real, generated)
+        first, second = (_finite(of(sample)) for sample in floor)
+        least = np.median([_measured(*pair)[0] for pair in splits(first, second, rng)], axis=0).tolist()
+        drawn = [_measured(_again(real, rng), _again(generated, rng))[0] for _ in range(resamples)]
+        chi2, ks, w1, apart = map(Measured.of, values, zip(*drawn, strict=True), least)
+        yield Distance(name, chi2, ks, w1, apart, *probabilities)
 
 
-def _measured(real: Floats, made: Floats) -> tuple[tuple[float, float], tuple[float, float], float, float]:
+def splits(one: Floats, two: Floats, rng: np.random.Generator) -> Iterator[tuple[Floats, Floats]]:
+    """Two samples put together, and `PAIRS` times split by lot into two of their sizes: a floor is their median."""
+    pool = np.concatenate([one, two])
+    for _ in range(PAIRS):
+        order = rng.permutation(len(pool))
+        yield pool[order[: len(one)]], pool[order[len(one) :]]
+
+
+def _measured(real: Floats, made: Floats) -> tuple[tuple[float, float, float, float], tuple[float, float]]:
+    """chi2/ndf, KS, W1 over sigma, separation power; and the probabilities of the first two."""
     from scipy.stats import chi2 as chi2_law
     from scipy.stats import ks_2samp, wasserstein_distance
 
-    from functions.calorimeter.compare import separation
-
     nan = float("nan")
     if len(real) < 2 or len(made) < 2:
-        return (nan, nan), (nan, nan), nan, nan
+        return (nan,) * 4, (nan, nan)
     edges = np.unique(np.quantile(real, np.linspace(0, 1, BINS + 1)))
     edges = edges if len(edges) > 1 else np.array([edges[0] - 0.5, edges[0] + 0.5])
     one, two = (np.histogram(np.clip(sample, edges[0], edges[-1]), edges)[0].astype(float) for sample in (real, made))
@@ -84,19 +116,24 @@ def _measured(real: Floats, made: Floats) -> tuple[tuple[float, float], tuple[fl
     total = float(terms.sum())
     ks = ks_2samp(real, made, method="asymp")  # the exact one fails on equal values, and costs much on many
     w1 = float(wasserstein_distance(real, made) / real.std()) if real.std() > 0 else nan
-    chi2 = (total / free, float(chi2_law.sf(total, free)))
-    return chi2, (float(ks.statistic), float(ks.pvalue)), w1, separation(one, two)
+    values = (total / free, float(ks.statistic), w1, separation(one, two))
+    return values, (float(chi2_law.sf(total, free)), float(ks.pvalue))
+
+
+def _again(values: Floats, rng: np.random.Generator) -> Floats:
+    """As many of them, drawn with replacement."""
+    return np.asarray(rng.choice(values, len(values)))
 
 
 def _finite(values: Floats) -> Floats:
     return np.asarray(values[np.isfinite(values)])
 
 
-def frechet(truth: Floats, made: Floats, rng: np.random.Generator) -> float:
+def frechet(truth: Floats, made: Floats, rng: np.random.Generator) -> tuple[float, float]:
     """FPD: the squared Frechet distance of two Gaussians with the samples' means and covariances, for N to infinity.
 
     Of features over the largest of their values in `truth`; at ten sample sizes, equally spaced in 1/N from a fifth of
-    the showers on, of which a line's intercept is taken (Kansal et al., Phys. Rev. D 107 (2023) 076017).
+    the showers on. The intercept of a line through them, and its error (Kansal et al., Phys. Rev. D 107 (2023) 076017).
     """
     real, other = _scaled(truth, made)
     most = min(len(real), len(other))
@@ -105,7 +142,8 @@ def frechet(truth: Floats, made: Floats, rng: np.random.Generator) -> float:
         _frechet(*(sample[rng.permutation(len(sample))[: int(1 / part)]] for sample in (real, other)))
         for part in inverse
     ]
-    return float(np.polyfit(inverse, found, 1)[1])
+    line, covariance = np.polyfit(inverse, found, 1, cov=True)
+    return float(line[1]), float(np.sqrt(covariance[1, 1]))
 
 
 def _frechet(one: Floats, two: Floats) -> float:

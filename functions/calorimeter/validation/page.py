@@ -13,7 +13,18 @@ from functions.calorimeter.validation.comparison import Comparison
 from functions.calorimeter.webpage import heading, paragraph, picture, table
 from layers.quality import page as plain
 
-TOLD = ("bands", "classifiers", "neighbours", "faults", "posing_as_gflash", "distances", "fpd", "kpd", "compared_with")
+TOLD = (
+    "bands",
+    "classifiers",
+    "centres",
+    "neighbours",
+    "faults",
+    "posing_as_gflash",
+    "distances",
+    "fpd",
+    "kpd",
+    "compared_with",
+)
 """Facts of the document that this page tells in its own way."""
 WHOSE = {CANDIDATE: "candidate", SERVING: "serving model", GFLASH: "GFLASH", MONTE_CARLO: "Monte Carlo (floor)"}
 COLOURS = {"aim": "#c9ead3", "must": "#fdf0c4", "fail": "#f6c7c3"}
@@ -37,15 +48,29 @@ def parts(document: Mapping[str, Any], comparison: Comparison) -> Iterator[str]:
     yield heading("Classifiers")
     yield paragraph(
         "Area under the curve on showers that the classifier has not seen; 0.5 is indistinguishable. Believed only"
-        " where Monte Carlo against Monte Carlo is near 0.5 and GFLASH is told. Compared with"
-        f" {document['compared_with']}.",
+        " where Monte Carlo against Monte Carlo is near 0.5 and GFLASH is told. The one that sees the layers' centres"
+        f" judges nothing. Compared with {document['compared_with']}.",
         small=True,
     )
     yield from classifiers(document)
     yield from drawings(comparison)
     yield heading("Distances of single observables")
-    head = ("observable", "χ²/ndf (floor)", "p", "KS (floor)", "p", "W1/σ (floor)", "separation")
+    head = ("observable", "χ²/ndf", "p", "KS", "p", "W1/σ", "separation")
+    yield paragraph("In brackets 68 % bootstrap intervals, then the floor.", small=True)
     yield table(head, (_distance(row) for row in document["distances"]))
+    yield heading("Centres of the layers")
+    yield paragraph(
+        "How far each layer's centre of energy strays from the axis, and whether the next one's goes with it: the"
+        " largest errors over layers with 1 % of the energy, their 68 % bootstrap intervals, and the floor.",
+        small=True,
+    )
+    yield table(
+        ("particle, axis", "relative error of the standard deviation", "error of the correlation with the next"),
+        (
+            [f"{row['particle']}, {row['axis']}", _measured(row["spread"]), _measured(row["correlation"])]
+            for row in document["centres"]
+        ),
+    )
     yield heading("Faults that have a name")
     yield table(("fault", "found", "limits", "floor", "what it is"), (_fault(row) for row in document["faults"]))
 
@@ -86,9 +111,10 @@ def classifiers(document: Mapping[str, Any]) -> Iterator[str]:
         [name, *(f"{near[whose][name]:.3f}" if whose in near else "" for whose in WHOSE), ""]
         for name in ("coverage", "density")
     ]
-    fpd, kpd = document["fpd"], document["kpd"]
-    rows.append(["FPD × 1000", *(_number(fpd.get(whose), 1000) for whose in WHOSE), ""])
-    rows.append(["KPD × 1000", *(_number(kpd.get(whose, {}).get("median"), 1000) for whose in WHOSE), ""])
+    for name in ("fpd", "kpd"):
+        told = (document[name].get(whose) for whose in WHOSE)
+        cells = (f"{_number(one['value'], 1000)} ± {_number(one['error'], 1000)}" if one else "" for one in told)
+        rows.append([f"{name.upper()} × 1000", *cells, ""])
     posing = document["posing_as_gflash"]
     rows.append(["candidate against GFLASH (trees)", f"{posing['auc']:.3f} ± {posing['error']:.3f}", "", "", "", ""])
     yield table(head, rows)
@@ -124,6 +150,7 @@ def drawings(comparison: Comparison) -> Iterator[str]:
         yield picture(plots.cells(data), "spectrum of cells, cells hit, hottest cell")
         yield picture(plots.angles(data), "measured angle, its bias and resolution")
         yield picture(plots.correlations(data), "correlations of the layers' energies, and their difference")
+        yield picture(plots.straying(data), "spread of the layers' centres, and their correlation with the next")
         yield picture(plots.energy_and_hits(data), "cells hit against visible energy")
         number = displays.chosen(comparison.truth.showers, rows)
         pair = (comparison.truth.showers, comparison.made.showers)
@@ -155,13 +182,18 @@ def curves(comparison: Comparison) -> Any:
 def _distance(row: Mapping[str, Any]) -> list[str]:
     return [
         row["observable"],
-        f"{_number(row['chi2_ndf'])} ({_number(row['floor_chi2_ndf'])})",
+        _measured(row["chi2_ndf"]),
         _number(row["chi2_p"]),
-        f"{_number(row['ks'])} ({_number(row['floor_ks'])})",
+        _measured(row["ks"]),
         _number(row["ks_p"]),
-        f"{_number(row['w1'])} ({_number(row['floor_w1'])})",
-        _number(row["separation"]),
+        _measured(row["w1"]),
+        _measured(row["separation"]),
     ]
+
+
+def _measured(found: Mapping[str, float | None]) -> str:
+    value, low, high, floor = (_number(found[name]) for name in ("value", "low", "high", "floor"))
+    return f"{value} [{low}, {high}], floor {floor}"
 
 
 def _fault(row: Mapping[str, Any]) -> list[str]:

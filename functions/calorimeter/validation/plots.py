@@ -13,6 +13,7 @@ import numpy as np
 
 from functions.calorimeter.observables import SPECTRUM_MEV, Observables
 from functions.calorimeter.showers import Floats
+from functions.calorimeter.validation.centres import with_next
 from functions.calorimeter.validation.histograms import Curve, averaged, binned, fitted, moments, ratio
 from functions.calorimeter.webpage import figure as page_figure
 
@@ -178,6 +179,31 @@ def correlations(data: Compared) -> Any:
         axis.set_xlabel("layer")
         axis.set_ylabel("layer")
         made.colorbar(image, ax=axis, shrink=0.85)
+    return made
+
+
+def straying(data: Compared) -> Any:
+    """How far each layer's centre of energy strays from the axis, and its correlation with the next layer's."""
+    made = figure(12.0, 3.9)
+    columns = _columns(made, 3)
+    depth = data.samples[REAL].layers.shape[1]
+    edges = np.arange(depth + 1) - 0.5
+    for axes, axis in zip(columns, "xy", strict=False):
+        spreads = {}
+        for name, seen in data.samples.items():
+            centre = getattr(seen, f"layer_{axis}")
+            there = np.isfinite(centre)
+            layer = np.broadcast_to(np.arange(depth), centre.shape)[there]
+            spreads[name] = moments(layer, centre[there], edges, relative=False)[1]
+        _draw(axes, edges, spreads)
+        _told(axes, f"{data.particle}: centre in {axis}", "layer", "standard deviation  [cells]")
+    following = {}
+    for name, seen in data.samples.items():
+        found = with_next(seen.layer_x)
+        following[name] = Curve(found, (1 - found**2) / np.sqrt(len(seen)))
+    _draw(columns[2], edges[:-1] + 0.5, following, difference=True)
+    _told(columns[2], "correlation with the next layer's, in x", "layer", "correlation")
+    _legend(columns)
     return made
 
 

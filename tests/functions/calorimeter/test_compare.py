@@ -42,7 +42,7 @@ def test_the_same_physics_passes_and_reaches_its_floor(truth: Observables, good:
     assert [number.name for number in found] == list(BANDS) == list(MEANING)
     few = {"extreme_quantiles"}  # asks for 20,000 showers
     assert {number.name for number in found if number.verdict == "fail"} <= few
-    assert all(number.low <= number.high and number.floor > 0 for number in found)
+    assert all(number.low <= number.value <= number.high and number.floor > 0 for number in found)
     assert float(np.median([number.value / number.floor for number in found])) < 3
 
 

@@ -88,7 +88,7 @@ def test_a_wrong_gain_is_refused_by_name_and_the_page_needs_nothing_else(
     assert "refused: gain (e-)" in capfd.readouterr().out
     html = (tmp_path / "one/out/v.json.report.html").read_text()
     assert "<script" not in html and not re.search(r'(src|href)="(?!data:)', html) and "url(" not in html
-    assert html.count("data:image/png;base64,") == 11 and len(html) < 3_000_000
+    assert html.count("data:image/png;base64,") == 12 and len(html) < 3_000_000
     for name in ("v.json.report.json", "v.json.report.html"):
         assert (tmp_path / "one/out" / name).read_bytes() == (tmp_path / "two/out" / name).read_bytes()
 

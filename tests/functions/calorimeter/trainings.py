@@ -1,6 +1,7 @@
 """Small samples of showers, and trainings on them with a family of models of the tests' own."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,12 +57,19 @@ def train(
     """Run `calorimeter.train` on a request in `folder`, its outputs beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     source = folder / "r.json"
-    source.write_text(json.dumps(request))
+    whole(source, json.dumps(request))
     served = folder / "served.onnx"
     if not served.exists():
-        served.write_bytes(b"no model")
+        whole(served, "no model")
     environ = {SERVED: str(served), "THREADS": "1", **(settings or {})}
     return call("calorimeter.train", source, folder / "out", settings=environ, inputs=inputs, **options)
+
+
+def whole(path: Path, text: str) -> None:
+    """Write a file that other ranks may be reading: they find all of it, or the one before."""
+    part = path.with_name(f"{path.name}.{os.getpid()}")
+    part.write_text(text)
+    part.replace(path)
 
 
 def files(folder: Path) -> dict[str, bytes]:
