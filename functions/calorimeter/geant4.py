@@ -66,10 +66,9 @@ def simulate(geometry: Geometry, primaries: Primaries, *, chunk: int = 64) -> It
     """The showers of `primaries`, `chunk` at a time. Raises SimulationError; closing the iterator ends the process."""
     with tempfile.TemporaryDirectory(prefix="geant4-") as name:
         folder = Path(name)
-        data = official_data()
-        if not data:
-            data = str(folder / "tables")
-            write_tables(Path(data), (HYDROGEN, *geometry.elements))
+        own = folder / "tables"
+        write_tables(own, (HYDROGEN, *geometry.elements))
+        data = official_data() or str(own)
         (folder / "geometry.json").write_text(json.dumps(geometry.as_json()))
         np.savez(
             folder / "primaries.npz",
@@ -78,8 +77,8 @@ def simulate(geometry: Geometry, primaries: Primaries, *, chunk: int = 64) -> It
             theta=primaries.theta,
             seeds=primaries.seeds,
         )
-        environment = {**dict.fromkeys(DATA_SETS, data), **os.environ, "G4LEDATA": data}
-        environment["GEANT4_DATA_DIR"] = data  # or the package asks on standard input whether to fetch its data sets
+        environment = {**dict.fromkeys(DATA_SETS, str(own)), **os.environ, "G4LEDATA": data}
+        environment["GEANT4_DATA_DIR"] = str(own)  # or the package asks on standard input whether to fetch its data sets
         with (folder / "log").open("wb") as log:
             child = subprocess.Popen(
                 [sys.executable, "-P", "-m", "functions.calorimeter.geant4_run", name, str(chunk)],
@@ -100,8 +99,13 @@ def simulate(geometry: Geometry, primaries: Primaries, *, chunk: int = 64) -> It
 
 
 def official_data() -> str:
-    """The folder of an installation of Geant4's electromagnetic data, or nothing."""
-    return os.environ.get("G4LEDATA", "")
+    """The folder of an installation of Geant4's electromagnetic data, or nothing. Raises InputError where it is none."""
+    path = os.environ.get("G4LEDATA", "")
+    if path and not Path(path, "brem_SB").is_dir():
+        raise InputError(
+            f"G4LEDATA: {path} holds no tables of Geant4 (brem_SB); name the folder of G4EMLOW, or take the variable out"
+        )
+    return path
 
 
 def version() -> str:

@@ -14,7 +14,7 @@ from functions.calorimeter.geometry import known_geometries, load_geometry
 from functions.calorimeter.rootfile import ShowersFile
 from functions.calorimeter.showers import Showers, from_dense, join
 from functions.calorimeter.simulate import Request, primaries
-from functions.calorimeter.tables import scaled_bremsstrahlung_mb
+from functions.calorimeter.tables import scaled_bremsstrahlung_mb, write_tables
 from layers.runtime.testing import call
 from tests.functions.calorimeter.conftest import Simulate
 
@@ -62,6 +62,31 @@ def test_an_inclined_shower_crosses_the_middle_at_the_depth_that_is_said() -> No
     slope, offset = np.polyfit(sensors_mm[2:14], rows_mm[2:14], 1)
     assert slope * 60 + offset == pytest.approx(25 * SIW.cell_mm, abs=4)
     assert math.degrees(math.atan(slope)) == pytest.approx(30, abs=5)
+
+
+def test_an_installation_of_geant4_s_tables_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = shoot(1, 90, 3)
+    data = tmp_path / "G4EMLOW"
+    write_tables(data, (geant4.HYDROGEN, *SIW.elements))
+    (data / "ENSDFSTATE.dat").unlink()  # which is of another data set
+    monkeypatch.setenv("G4LEDATA", str(data))
+    assert np.array_equal(shoot(1, 90, 3).edep_mev, own.edep_mev)
+    (source := tmp_path / "r.json").write_text('{"energy_gev": [1, 2], "showers": 2, "seed": 1}')
+    assert call("calorimeter.simulate", source, tmp_path / "out").code == 0
+    with ShowersFile(tmp_path / "out/r.json.root") as file:
+        assert file.about["tables"] == "the data sets that G4LEDATA names"
+    for table in (data / "brem_SB").iterdir():
+        table.write_text("1 1 1\n")
+    with pytest.raises(geant4.SimulationError):
+        shoot(1, 90, 3)
+
+
+def test_a_folder_without_tables_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("G4LEDATA", str(tmp_path))
+    (source := tmp_path / "r.json").write_text('{"energy_gev": [1, 2], "showers": 2}')
+    outcome = call("calorimeter.simulate", source, tmp_path / "out")
+    assert (outcome.code, outcome.message.count("\n")) == (65, 0)
+    assert "G4LEDATA:" in outcome.message and "name the folder of G4EMLOW" in outcome.message
 
 
 def test_a_shower_does_not_depend_on_those_before_it() -> None:
