@@ -65,3 +65,22 @@ def test_what_ends_one_of_two_ranks_ends_both_and_they_go_on(
     assert files(folder) == files(together)
     (record,) = (folder / "out/_runs").glob("*/*.json")
     assert json.loads(record.read_text())["ranks"] == 2
+
+
+def test_two_ranks_of_the_family_that_serves(showers: Input, tmp_path: Path) -> None:
+    parameters = {"steps": 4, "batch": 16, "dropout": 0.0}
+    request = {"family": "two-stage", "parameters": parameters, "seed": 3, "evaluate_every": 4}
+    alone, both = (task(tmp_path / name, showers, request) for name in ("alone", "both"))
+    assert ended(start(alone, {})) == [0], (alone / "log").read_text()
+    assert ended(*(start(both, one) for one in ranks({}))) == [0, 0], (both / "log").read_text()
+    one, two = (weights(folder / "out/r.json.weights.h5") for folder in (alone, both))
+    assert len(one) > 20 and one.keys() == two.keys()
+    for name, values in one.items():
+        assert np.abs(values - two[name]).max() <= 1e-3 * np.abs(values).max(), name
+
+
+def weights(path: Path) -> dict[str, np.ndarray]:
+    found = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: found.update({name: item[:]} if isinstance(item, h5py.Dataset) else {}))
+    return found
