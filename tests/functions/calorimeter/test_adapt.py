@@ -1,5 +1,6 @@
 """The generator that serves learns another detector, drawn by lot, better than one that begins with nothing."""
 
+import os
 import secrets
 from pathlib import Path
 
@@ -13,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_adapted_is_better_than_from_scratch_and_than_unadapted(tmp_path: Path) -> None:
-    seed = secrets.randbelow(2**16)
+    seed = int(os.environ.get("DETECTOR_SEED", secrets.randbelow(2**16)))  # the one that a failure tells
     detector = drawn_detector(seed)
     shots = {"engine": "geant4", "detector": detector, "energy_gev": [10, 12], "theta_deg": contained_deg(detector)}
     new = prepared(tmp_path, "new", showers=200, seed=2, **shots)
