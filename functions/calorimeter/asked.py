@@ -12,6 +12,7 @@ import numpy as np
 from functions.calorimeter.geometry import Geometry
 from functions.calorimeter.particles import PARTICLES, refused
 from functions.calorimeter.showers import Floats
+from layers.runtime.parameters import cut
 
 MOST_SHOWERS = 1_000_000
 ENERGY_GEV = (0.1, 1000.0)
@@ -39,10 +40,10 @@ class Asked:
             raise ValueError(f"showers: {self.showers} is less than 1; write how many, from 1 to {MOST_SHOWERS}")
         if self.showers > MOST_SHOWERS:
             raise ValueError(f"showers: {self.showers} is more than {MOST_SHOWERS}; split it into several requests")
-        _check_range("energy_gev", self.energy_gev, ENERGY_GEV)
-        _check_range("theta_deg", self.theta_deg, THETA_DEG)
+        _check_range("energy_gev", self.energy_gev, ENERGY_GEV, "GeV")
+        _check_range("theta_deg", self.theta_deg, THETA_DEG, "degrees")
         if self.seed < 0:
-            raise ValueError(f"seed: {self.seed} is negative")
+            raise ValueError(f"seed: {self.seed} is negative; write 0 or more")
         if self.particle not in PARTICLES:
             raise ValueError(refused(self.particle, PARTICLES, "this twin simulates"))
 
@@ -76,7 +77,11 @@ def told(asked: Asked, geometry: Geometry) -> dict[str, Any]:
     }
 
 
-def _check_range(name: str, given: tuple[float, ...], allowed: tuple[float, float]) -> None:
+def _check_range(name: str, given: tuple[float, ...], allowed: tuple[float, float], unit: str) -> None:
+    if len(given) not in (1, 2):
+        raise ValueError(f"{name}: {cut(str(list(given)))} has {len(given)} values; write [lowest, highest], or [one]")
+    if given[0] > given[-1]:
+        raise ValueError(f"{name}: {list(given)} goes down; write [lowest, highest]")
     low, high = allowed
-    if len(given) not in (1, 2) or not low <= given[0] <= given[-1] <= high:
-        raise ValueError(f"{name}: {list(given)} is no range within {low:g} to {high:g}; write [lowest, highest]")
+    if not low <= given[0] <= given[-1] <= high:  # what is no number is neither
+        raise ValueError(f"{name}: {list(given)} does not lie within {low:g} to {high:g} {unit}; write what does")

@@ -260,7 +260,7 @@ def coverage(
 ) -> dict[str, float | int | None]:
     """The part of these slices' bins that is covered, with a 95 % interval by a bootstrap over slices.
 
-    Bins of a slice are not independent: they are of the same showers.
+    Bins of a slice are not independent: they are of the same showers. One slice has no interval.
     """
     used = found.used & rows[:, None]
     hits, bins = (found.covered(factor) & used).sum(axis=1)[rows], used.sum(axis=1)[rows]
@@ -270,12 +270,14 @@ def coverage(
     drawn = rng.integers(0, len(bins), (resamples, len(bins)))
     total = bins[drawn].sum(axis=1)
     values = hits[drawn].sum(axis=1)[total > 0] / total[total > 0]
+    slices = int((bins > 0).sum())
+    low, high = (float(np.quantile(values, edge)) if slices > 1 else None for edge in (0.025, 0.975))
     return {
         "value": float(hits.sum() / bins.sum()),
-        "low": float(np.quantile(values, 0.025)),
-        "high": float(np.quantile(values, 0.975)),
+        "low": low,
+        "high": high,
         "bins": int(bins.sum()),
-        "slices": int((bins > 0).sum()),
+        "slices": slices,
     }
 
 

@@ -78,7 +78,9 @@ def simulate(geometry: Geometry, primaries: Primaries, *, chunk: int = 64) -> It
             seeds=primaries.seeds,
         )
         environment = {**dict.fromkeys(DATA_SETS, str(own)), **os.environ, "G4LEDATA": data}
-        environment["GEANT4_DATA_DIR"] = str(own)  # or the package asks on standard input whether to fetch its data sets
+        environment["GEANT4_DATA_DIR"] = str(
+            own
+        )  # or the package asks on standard input whether to fetch its data sets
         with (folder / "log").open("wb") as log:
             child = subprocess.Popen(
                 [sys.executable, "-P", "-m", "functions.calorimeter.geant4_run", name, str(chunk)],
@@ -99,11 +101,11 @@ def simulate(geometry: Geometry, primaries: Primaries, *, chunk: int = 64) -> It
 
 
 def official_data() -> str:
-    """The folder of an installation of Geant4's electromagnetic data, or nothing. Raises InputError where it is none."""
+    """The folder of Geant4's own electromagnetic data, or nothing. Raises InputError where it is none."""
     path = os.environ.get("G4LEDATA", "")
     if path and not Path(path, "brem_SB").is_dir():
         raise InputError(
-            f"G4LEDATA: {path} holds no tables of Geant4 (brem_SB); name the folder of G4EMLOW, or take the variable out"
+            f"G4LEDATA: {path} holds no tables of Geant4 (brem_SB); name the folder of G4EMLOW, or leave it out"
         )
     return path
 

@@ -34,15 +34,19 @@ class Request(Asked):
     """The geometry that is expected; none: whatever the model's is."""
     detector: dict[str, Any] | None = None
     """A geometry of your own that is expected, instead of `geometry`."""
-    primaries: tuple[tuple[float, ...], ...] = ()
+    primaries: tuple[tuple[float, ...], ...] | None = None
     """Energy in GeV and polar angle in degrees of each shower, instead of `energy_gev`, `theta_deg` and `showers`."""
     root: bool = False
     """Whether to write a ROOT file, too."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.primaries:
+        if self.primaries is None:
             return
+        if not self.primaries:
+            raise ValueError(
+                "primaries: is empty; write [energy in GeV, polar angle in degrees] of each, or leave it out"
+            )
         given = {field.name: field.default for field in dataclasses.fields(self)}
         for name in ("energy_gev", "theta_deg", "spectrum", "showers"):
             if getattr(self, name) != given[name]:
@@ -56,7 +60,7 @@ class Request(Asked):
     @property
     def count(self) -> int:
         """How many showers are asked for."""
-        return len(self.primaries) or self.showers
+        return self.showers if self.primaries is None else len(self.primaries)
 
 
 @dataclass(frozen=True)
@@ -136,8 +140,9 @@ def showers(request: Request, generator: Generator, chunk: int) -> Iterator[Show
 
 def told_or_drawn(request: Request, chunk: int) -> Iterator[tuple[Floats, Floats]]:
     """Energies in GeV and polar angles in rad, `chunk` at a time."""
-    if not request.primaries:
+    if request.primaries is None:
         yield from drawn(request, chunk)
+        return
     for start in range(0, len(request.primaries), chunk):
         energy_gev, theta_deg = np.array(request.primaries[start : start + chunk]).T
         yield energy_gev, np.radians(theta_deg)

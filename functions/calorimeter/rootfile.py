@@ -26,6 +26,7 @@ ABOUT = "simulation"
 BRANCHES = ("energy", "theta", "hits_cell", "hits_edep")
 EPOCH = datetime.datetime(1995, 1, 1)  # noqa: DTZ001 - the earliest time that ROOT's format can tell
 IDENTITY = uuid.UUID(int=0)
+BROKEN = "is truncated or damaged, or its branches hold no numbers; write it with calorimeter-simulate"
 
 
 def write_showers(path: Path, about: dict[str, Any], parts: Iterable[Showers]) -> int:
@@ -56,19 +57,23 @@ class ShowersFile:
         import uproot
 
         self._name = path.name
+        _check_kind(path)
         try:
             self._file = uproot.open(path, array_cache=None)  # every shower is read once
-            text = str(self._file[ABOUT])
-            tree = self._file[TREE]
-            names = tree.keys()
-        except Exception as error:  # whatever uproot meets in a broken file: it has no family of its own for that
-            raise InputError(self._told(error)) from None
+            there = self._file.keys(cycle=False)
+            text, tree = (self._file[name] if name in there else None for name in (ABOUT, TREE))
+            names = [] if tree is None else tree.keys()
+        except Exception:  # whatever uproot meets in a broken file: it has no family of its own for that
+            raise InputError(f"{path.name}: {BROKEN}") from None
+        for name, kind, found in ((TREE, "tree", tree), (ABOUT, "text", text)):
+            if found is None:
+                raise InputError(f'{path.name}: has no {kind} "{name}"; write it with calorimeter-simulate')
         if missing := [name for name in BRANCHES if name not in names]:
             raise InputError(
                 f'{path.name}: its tree "{TREE}" has no branch "{missing[0]}"; write it with calorimeter-simulate'
             )
-        self._tree = tree
-        self.about, self.geometry = read_about(text, f"{path.name}: {ABOUT}")
+        self._tree: Any = tree
+        self.about, self.geometry = read_about(str(text), f"{path.name}: {ABOUT}")
 
     def __enter__(self) -> "ShowersFile":
         return self
@@ -92,11 +97,15 @@ class ShowersFile:
             energy, theta = (arrays[name].to_numpy().astype(np.float64) for name in ("energy", "theta"))
             hits, others = (awkward.num(arrays[name]).to_numpy() for name in ("hits_cell", "hits_edep"))
             cell, edep = (awkward.flatten(arrays[name]).to_numpy() for name in ("hits_cell", "hits_edep"))
-            if energy.ndim != 1 or theta.ndim != 1 or (len(cell) and cell.dtype.kind not in "iu"):
-                raise TypeError("energy and theta are numbers, hits_cell whole ones")
+            whole = energy.ndim == theta.ndim == 1 and (not len(cell) or cell.dtype.kind in "iu")
             edep = edep.astype(np.float32)
-        except Exception as error:  # whatever uproot and awkward meet in a broken file
-            raise InputError(self._told(error)) from None
+        except Exception:  # whatever uproot and awkward meet in a broken file
+            raise InputError(f"{self._name}: {BROKEN}") from None
+        if not whole:
+            raise InputError(
+                f"{self._name}: energy and theta are to be a number for each shower, and hits_cell whole numbers; write"
+                " it with calorimeter-simulate"
+            )
         if (hits != others).any():
             raise InputError(f"{self._name}: has hits with a cell and no energy; write it again")
         offsets = np.concatenate([[0], np.cumsum(hits)]).astype(np.int64)
@@ -119,10 +128,17 @@ class ShowersFile:
                 " detector"
             )
 
-    def _told(self, error: BaseException) -> str:
-        what = " ".join(str(error).split())[:200]
-        mend = "write it with calorimeter-simulate"
-        return f'{self._name}: is no ROOT file with a tree "{TREE}" of showers ({what}); {mend}'
+
+def _check_kind(path: Path) -> None:
+    """Raise InputError for what is no ROOT file by its first bytes."""
+    with path.open("rb") as stream:
+        start = stream.read(4)
+    if start == b"root":
+        return
+    what = "is empty" if not start else "is no ROOT file"
+    if start == b"\x89HDF":
+        what = "is an HDF5 file, no ROOT file; showers in HDF5 are prepared already"
+    raise InputError(f"{path.name}: {what}; send what calorimeter-simulate writes")
 
 
 def added(showers: Showers) -> Showers:

@@ -23,15 +23,24 @@ from layers.runtime import Checkpointed, InputError, Job, read_request
 __all__ = ["Request", "Settings", "Simulation", "about", "primaries", "run"]
 
 
+GEOMETRY = "siw25"
+"""What is simulated where a request names none."""
+
+
 @dataclass(frozen=True)
 class Request(Asked):
     """What to simulate."""
 
-    geometry: str = "siw25"
+    geometry: str = GEOMETRY
     """One of the geometries that come with the twin."""
     detector: dict[str, Any] | None = None
     """A geometry of your own, instead of `geometry`."""
     engine: Literal["geant4", "gflash"] = "geant4"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.detector is not None and self.geometry != GEOMETRY:
+            raise ValueError("detector: stands beside geometry; leave out one of them")
 
 
 @dataclass(frozen=True)

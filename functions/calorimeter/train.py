@@ -28,6 +28,7 @@ from functions.calorimeter.training.loop import Schedule, Training
 from functions.calorimeter.training.parity import check_parity
 from functions.calorimeter.training.score import Scorer
 from functions.calorimeter.training.weights import write_networks
+from functions.calorimeter.validation.samples import LEAST_SHOWERS
 from layers.learning import onnx
 from layers.runtime import InputError, Job, read_request
 from layers.runtime.function import load, version_of
@@ -237,5 +238,9 @@ def finish(
     )
     text = json.dumps({"request": request, **versions.plain(metrics), "curves": training.rows}, indent=1)
     (destination / f"{source.name}.metrics.json").write_text(text + "\n")
-    told = f"version {version}: calorimeter-validate decides whether it serves; ./dioscar models show {MODEL} {version}"
+    held = collection.count(data.HELD)
+    decides = "calorimeter-validate decides whether it serves"
+    if held < LEAST_SHOWERS:
+        decides = f"{held} showers are held out, too few for calorimeter-validate ({LEAST_SHOWERS}), which is not asked"
+    told = f"version {version}: {decides}; ./dioscar models show {MODEL} {version}"
     print(told, flush=True)  # noqa: T201 - the job's log

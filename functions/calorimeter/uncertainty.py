@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from functions.calorimeter import uncertainty_page
+from functions.calorimeter.checks import refuse_generated
 from functions.calorimeter.ensemble import (
     LEAST_MEMBERS,
     OBSERVABLES,
@@ -154,6 +155,7 @@ def _agreed(
                     f"{name}: inputs: {item.key} has {file.particle}, and another file {particle}; split them"
                 )
             particle = file.particle
+            refuse_generated(file.about, item.key, "and are no Monte Carlo to hold bands against")
         if particle not in first.particles:
             raise InputError(
                 f"{name}: inputs: {item.key} has {particle}, and the models know {', '.join(first.particles)}"

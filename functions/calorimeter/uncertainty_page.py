@@ -70,7 +70,7 @@ def _parts(document: Mapping[str, Any]) -> Iterator[str]:
 
 def _row(found: Mapping[str, Any]) -> tuple[str, str, str, str]:
     told = found["coverage"]
-    interval = "–" if told["value"] is None else f"{_percent(told['low'])} to {_percent(told['high'])}"
+    interval = "–" if told["low"] is None else f"{_percent(told['low'])} to {_percent(told['high'])}"
     return _percent(told["value"]), interval, f"{told['bins']} in {told['slices']} slices", _percent(found["width"], 1)
 
 

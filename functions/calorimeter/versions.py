@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from functions.calorimeter.generator import MODEL
-from functions.calorimeter.training.data import Collection
+from functions.calorimeter.training.data import HELD, Collection
+from functions.calorimeter.validation.samples import LEAST_SHOWERS
 from layers.learning import registry
 from layers.runtime import Input
 from layers.runtime.function import load, sha256_of
@@ -34,6 +35,7 @@ def write_version(
 ) -> str:
     """Write `versions/<version>/`, with what is held out, and `<request>.validate.json`; returns the version.
 
+    Where less is held out than a validation can work on, the request is left out: its job would only fail.
     `about` are the model's `training_range` and `units`, `parent` the version that it was started from.
     """
     files = [file.item for file in collection.files]
@@ -60,8 +62,9 @@ def write_version(
     held_out = list(collection.write_held_out(folder.parent))
     names = [*written, *(path.relative_to(destination).as_posix() for path in held_out)]
     version = [{"bucket": bucket, "key": f"{MODEL}/{name}", "sha256": sha256_of(destination / name)} for name in names]
-    validate = {"inputs": [*version, *(_named(item) for item in files)]}
-    (destination / f"{source.name}.validate.json").write_text(json.dumps(validate, indent=1) + "\n")
+    if collection.count(HELD) >= LEAST_SHOWERS:
+        validate = {"inputs": [*version, *(_named(item) for item in files)]}
+        (destination / f"{source.name}.validate.json").write_text(json.dumps(validate, indent=1) + "\n")
     return manifest.version
 
 
@@ -73,4 +76,6 @@ def plain(value: Any) -> Any:
     """What is not finite, such as the width of showers that are all alike, as null."""
     if isinstance(value, Mapping):
         return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
     return None if isinstance(value, float) and not isfinite(value) else value

@@ -31,6 +31,8 @@ from layers.runtime.wire import TRAVELS
 RECORD_VERSION = 1
 MOST_FILES = 10_000
 """Files of a run that an engine stores: each is a row, and all rows are one transaction, for which everybody waits."""
+LONGEST_SENTENCE = 2_000
+"""Characters of an error that are told; a function may put a whole request into its sentence."""
 ERROR_FILE = "error.json"
 Stage = Callable[[Path, Kept], list[Input]]
 Send = Callable[[Forward, Path, dict[str, str]], None]
@@ -338,7 +340,7 @@ def _report(invocation: Invocation, outcome: Outcome, seconds: float) -> None:
 
 
 def _sentence(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return parameters.cut(" ".join(str(error).split()), LONGEST_SENTENCE) or type(error).__name__
 
 
 def _timestamp(seconds: float) -> str:

@@ -14,6 +14,24 @@ from layers.runtime.contract import InputError
 T = TypeVar("T")
 
 _HINTS: dict[type[Any], dict[str, Any]] = {}
+_KINDS = {list: "list", str: "text", int: "number", float: "number", bool: "true or false", type(None): "null"}
+_NAMES = {
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    str: "text",
+    Path: "path",
+    dict: "object",
+}
+_PLURALS = {int: "whole numbers", float: "numbers", str: "texts", Path: "paths"}
+_MENDS = {
+    int: "write digits, without quotes, point or exponent",
+    float: "write it without quotes",
+    bool: "write true or false, without quotes",
+    str: "write it in quotes",
+    Path: "write it in quotes",
+    dict: "write {...}",
+}
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off"}
 
@@ -51,10 +69,14 @@ def read_request(cls: type[T], source: Path) -> T:
     name = source.name
     try:
         document = json.loads(source.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise InputError(f"{name}: is no JSON (its lists are nested too deeply); send a JSON object") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{name}: is no JSON ({error}); send a JSON object") from None
+    except ValueError:
+        raise InputError(f"{name}: is no JSON (a number has too many digits); send a JSON object") from None
     if not isinstance(document, dict):
-        raise InputError(f"{name}: holds a JSON {type(document).__name__}; send a JSON object")
+        raise InputError(f"{name}: holds a JSON {_KINDS[type(document)]}; send a JSON object")
     own = {key: value for key, value in document.items() if key != "inputs" or "inputs" in _hints(cls)}
     return read_object(cls, own, name, "this request")
 
@@ -71,7 +93,8 @@ def read_object(cls: type[T], document: Mapping[str, Any], where: str, what: str
         try:
             values[key] = _from_json(value, hints[key])
         except (TypeError, ValueError, OverflowError):
-            raise InputError(f"{where}: {key}: {json.dumps(value)} is no {_describe(hints[key])}") from None
+            given = cut(json.dumps(value))
+            raise InputError(f"{where}: {key}: {given} is no {_describe(hints[key])}; {_mend(hints[key])}") from None
     missing = [
         field.name
         for field in dataclasses.fields(_dataclass(cls))
@@ -82,6 +105,15 @@ def read_object(cls: type[T], document: Mapping[str, Any], where: str, what: str
     if missing:
         raise InputError(f'{where}: the key "{missing[0]}" is missing; add it ({_describe(hints[missing[0]])})')
     return _build(cls, values, where)
+
+
+def cut(text: str, most: int = 200) -> str:
+    """A text, or its beginning where it is longer: a sentence can be read.
+
+    >>> cut("a" * 9, most=4)
+    'aaaa... (9 characters)'
+    """
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
 
 
 def as_json(instance: object) -> dict[str, Any]:
@@ -173,8 +205,19 @@ def _from_json(value: Any, hint: Any) -> Any:
 def _describe(hint: Any) -> str:
     hint = _alternatives(hint)[0]
     if typing.get_origin(hint) is tuple:
-        return f"list of {_describe(typing.get_args(hint)[0])}"
+        inner = typing.get_args(hint)[0]
+        return f"list of {_PLURALS.get(inner) or _describe(inner).replace('list of', 'lists of', 1)}"
     if typing.get_origin(hint) is typing.Literal:
         return "one of " + ", ".join(map(str, typing.get_args(hint)))
-    names = {int: "whole number", float: "number", bool: "true or false", str: "text", Path: "path"}
-    return names.get(hint, getattr(hint, "__name__", str(hint)))
+    if typing.get_origin(hint) is dict:
+        hint = dict
+    return _NAMES[hint] if hint in _NAMES else getattr(hint, "__name__", str(hint))
+
+
+def _mend(hint: Any) -> str:
+    hint = _alternatives(hint)[0]
+    if typing.get_origin(hint) is tuple:
+        return "write it in brackets, [...]"
+    if typing.get_origin(hint) is dict:
+        hint = dict
+    return _MENDS.get(hint, f"write {_describe(hint)}")

@@ -57,7 +57,7 @@ def front(points: Sequence[Point], depths: Sequence[float]) -> list[int]:
 
 
 def knee(points: Sequence[Point], depths: Sequence[float], places: Sequence[int]) -> int:
-    """The place on a front behind which depth buys little: the farthest below the line from its first to its last.
+    """The place on a front that is the farthest below the line from its first to its last.
 
     Both axes are logarithms, scaled to the front's ends (Satopaa et al., ICDCSW 2011, in the plane of logarithms).
     """

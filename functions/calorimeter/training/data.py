@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from functions.calorimeter import hdf5
+from functions.calorimeter.checks import refuse_generated
 from functions.calorimeter.geometry import Geometry
 from functions.calorimeter.hdf5 import ShowersHdf5
 from functions.calorimeter.learners.learner import TrainingData
@@ -140,6 +141,7 @@ def _read(item: Input, held: float, watched: float) -> File:
     with ShowersHdf5(item.path) as file:
         parts = list(file.read())
         about, geometry, threshold, particle = file.about, file.geometry, file.threshold_mev, file.particle
+    refuse_generated(about, item.key, "from which nothing is to be learned")
     if not parts:
         raise InputError(f"{item.key}: holds no showers; take it out of inputs")
     if particle not in PARTICLES:

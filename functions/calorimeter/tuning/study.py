@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from functions.calorimeter.tuning.space import Axis, Value
+from functions.calorimeter.versions import plain
 
 if TYPE_CHECKING:
     import optuna
@@ -112,4 +113,4 @@ def document(study: Study, **facts: Any) -> str:
     """The study as JSON, with `facts` before its trials."""
     best = study.best
     told = {**facts, "best": None if best is None else best.number, "trials": [asdict(one) for one in study.ended]}
-    return json.dumps(told, indent=1) + "\n"
+    return json.dumps(plain(told), indent=1, allow_nan=False) + "\n"

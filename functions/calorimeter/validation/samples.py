@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from functions.calorimeter.candidate import Candidate
+from functions.calorimeter.checks import refuse_generated
 from functions.calorimeter.hdf5 import ShowersHdf5
 from functions.calorimeter.observables import THRESHOLD_MEV
 from functions.calorimeter.showers import Counts, Showers, join
@@ -112,6 +113,7 @@ def read_samples(name: str, inputs: Sequence[Input], candidate: Candidate, most:
 def _read(item: Input, candidate: Candidate) -> _File:
     generator = candidate.generator
     with ShowersHdf5(item.path) as file:
+        refuse_generated(file.about, item.key, "and are no Monte Carlo to compare with")
         if file.geometry.as_json() != generator.geometry.as_json() and _cells(file) != _cells(generator):
             raise InputError(
                 f"{item.key}: is of the geometry {file.geometry.name}, and the model of {generator.geometry.name}; name"

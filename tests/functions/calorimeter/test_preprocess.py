@@ -90,8 +90,8 @@ ABOUT = {"geometry": SIW.as_json(), "engine": "geant4", "particle": "e-"}
 @pytest.mark.parametrize(
     ("about", "branches", "says"),
     [
-        (ABOUT, {}, 'no ROOT file with a tree "showers"'),
-        (None, {**GOOD, **HITS}, 'no ROOT file with a tree "showers"'),
+        (ABOUT, {}, 'has no tree "showers"; write it with calorimeter-simulate'),
+        (None, {**GOOD, **HITS}, 'has no text "simulation"; write it with calorimeter-simulate'),
         (ABOUT, GOOD, 'has no branch "hits_cell"'),
         ({**ABOUT, "geometry": {}}, {**GOOD, **HITS}, "simulation.geometry.cells"),
         ([], {**GOOD, **HITS}, "simulation: is no JSON object with a geometry"),
@@ -104,11 +104,11 @@ ABOUT = {"geometry": SIW.as_json(), "engine": "geant4", "particle": "e-"}
         (ABOUT, {**GOOD, **HITS, "hits_cell": awkward.Array([[1, 70_000]])}, "of another detector"),
         (ABOUT, {**GOOD, **HITS, "hits_cell": awkward.Array([[1, -2]])}, "has a cell -2, and its geometry 65025"),
         (ABOUT, {**GOOD, **HITS, "hits_edep": awkward.Array([[0.5]])}, "a cell and no energy"),
-        (ABOUT, {**GOOD, **HITS, "hits_cell": awkward.Array([[1.5, 2.5]])}, "hits_cell whole ones"),
+        (ABOUT, {**GOOD, **HITS, "hits_cell": awkward.Array([[1.5, 2.5]])}, "and hits_cell whole numbers; write it"),
         (
             ABOUT,
             {**GOOD, "hits_cell": np.array([1]), "hits_edep": np.array([0.5])},
-            'no ROOT file with a tree "showers"',
+            "its branches hold no numbers; write it with calorimeter-simulate",
         ),
         (ABOUT, {**GOOD, **HITS, "theta": np.array([90.0])}, "no polar angle from 0 to pi (90); write it in rad"),
         (ABOUT, {**GOOD, **HITS, "theta": np.array([np.nan])}, "no polar angle from 0 to pi (nan)"),
@@ -120,6 +120,22 @@ def test_what_is_no_file_of_showers_is_refused(tmp_path: Path, about: Any, branc
     assert outcome.code == 65, outcome
     assert says in outcome.message and "strange.root" in outcome.message
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "x.root: is empty; send what calorimeter-simulate writes"),
+        (b"\x89HDF\r\n", "x.root: is an HDF5 file, no ROOT file; showers in HDF5 are prepared already"),
+        (b"energy,theta\n1,2\n", "x.root: is no ROOT file; send what calorimeter-simulate writes"),
+        (b"root" + b"\xff" * 200, "x.root: is truncated or damaged"),
+    ],
+)
+def test_what_is_no_root_file_is_told_by_what_it_is(tmp_path: Path, content: bytes, says: str) -> None:
+    (source := tmp_path / "x.root").write_bytes(content)
+    outcome = call("calorimeter.preprocess", source, tmp_path / "out")
+    assert outcome.code == 65 and outcome.message.startswith(says), outcome
+    assert str(tmp_path) not in outcome.message and not list((tmp_path / "out").iterdir())
 
 
 def test_hits_of_one_cell_are_added_and_no_energy_is_lost(tmp_path: Path) -> None:
