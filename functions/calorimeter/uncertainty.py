@@ -38,9 +38,12 @@ from functions.calorimeter.geometry import Geometry
 from functions.calorimeter.hdf5 import ShowersHdf5
 from functions.calorimeter.observables import observe
 from functions.calorimeter.showers import Floats, Showers, join
+from layers.learning.manifest import Manifest
 from layers.runtime import Checkpointed, Input, InputError, Job, read_request
+from layers.runtime.models import RegistryError
 
 FORMAT = "dioscar-calorimeter-uncertainty-1"
+MANIFEST = "manifest.json"
 CHUNK = 256
 """Showers that are held at once."""
 MOST_SLICES = 400
@@ -86,7 +89,8 @@ def run(source: Path, destination: Path, settings: Settings, job: Job) -> None:
     for package in ("matplotlib", "scipy"):
         if importlib.util.find_spec(package) is None:
             raise InputError(f"{name}: needs {package}, which is not here; run ./dioscar install calorimeter")
-    models, files = _sorted(name, job.inputs)
+    models, files, manifests = _sorted(name, job.inputs)
+    unchecked = _unchecked(name, models, files, manifests)
     slices = Slices(request.energy_gev, request.theta_deg)
     members = [Generator(item.path, settings.threads) for item in models]
     geometry, particle = _agreed(name, members, models, files)
@@ -103,28 +107,52 @@ def run(source: Path, destination: Path, settings: Settings, job: Job) -> None:
             job.keep()
         sums.append(_kept(kept, slices))
         job.progress(number + 1, len(members))
-    document = _document(name, request, slices, members, models, files, truth, sums)
+    document = {**_document(name, request, slices, members, models, files, truth, sums), "unchecked": unchecked}
     text = json.dumps(document, indent=1, allow_nan=False) + "\n"
     (destination / f"{name}.uncertainty.json").write_text(text, "utf-8")
     (destination / f"{name}.uncertainty.html").write_text(uncertainty_page.page(document), "utf-8")
 
 
-def _sorted(name: str, inputs: Sequence[Input]) -> tuple[list[Input], list[Input]]:
-    """Members and files of Monte Carlo. Raises InputError for what is neither, and for too few."""
+def _sorted(name: str, inputs: Sequence[Input]) -> tuple[list[Input], list[Input], list[Input]]:
+    """Members, files of Monte Carlo, and the members' manifests. Raises InputError for others, and for too few."""
+    models, files, manifests = (
+        [item for item in inputs if item.key.endswith(end)] for end in (".onnx", ".h5", MANIFEST)
+    )
     for item in inputs:
-        if not item.key.endswith((".onnx", ".h5")):
-            raise InputError(f"{name}: inputs: {item.key} is neither a model (.onnx) nor showers (.h5); take it out")
-    models = [item for item in inputs if item.key.endswith(".onnx")]
-    files = [item for item in inputs if item.key.endswith(".h5")]
+        if item not in (*models, *files, *manifests):
+            raise InputError(
+                f"{name}: inputs: {item.key} is neither a model (.onnx), nor its {MANIFEST}, nor showers (.h5); take"
+                " it out"
+            )
     if len({item.sha256 for item in models}) < len(models):
         raise InputError(f"{name}: inputs: name the same model twice; every member must have learned by itself")
     if len(models) < LEAST_MEMBERS:
         raise InputError(
-            f"{name}: inputs: name {len(models)} models (.onnx), an ensemble needs {LEAST_MEMBERS}; train more seeds"
+            f"{name}: inputs: an ensemble needs {LEAST_MEMBERS} models (.onnx), and these are {len(models)}; train more"
+            " seeds"
         )
     if not files:
         raise InputError(f"{name}: inputs: name no held-out showers (.h5); there is nothing to calibrate on")
-    return models, files
+    return models, files, manifests
+
+
+def _unchecked(name: str, models: Sequence[Input], files: Sequence[Input], manifests: Sequence[Input]) -> list[str]:
+    """The members of which nobody can tell what they have learned from, since their manifests are not there.
+
+    Raises InputError where a file is one that a member has learned from.
+    """
+    try:
+        known = {one.sha256: one for item in manifests for one in [Manifest.read(item.path.read_bytes(), item.key)]}
+    except RegistryError as error:
+        raise InputError(f"{name}: inputs: {error}") from None
+    for file in files:
+        for manifest in known.values():
+            if file.sha256 in manifest.data_hashes:
+                raise InputError(
+                    f"{name}: inputs: the version {manifest.version} has learned from {file.key}; name showers that no"
+                    " member has seen"
+                )
+    return [item.key for item in models if item.sha256 not in known]
 
 
 def _agreed(
@@ -300,7 +328,7 @@ def _band(found: Bands, factor: float, number: int, name: str) -> dict[str, Any]
         "unit": OBSERVABLES[name].unit,
         "at": _list(places(name, len(mean))),
         "mean": _list(mean),
-        "low": _list(mean - sigma),
+        "low": _list(np.maximum(mean - sigma, 0.0)),
         "high": _list(mean + sigma),
         "members": _list(factor * found.spread[number]),
         "generated": _list(found.generated[number]),

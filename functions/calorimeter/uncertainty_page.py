@@ -29,6 +29,12 @@ def _parts(document: Mapping[str, Any]) -> Iterator[str]:
         f" ({document['student_t']:.2f}) and a calibrated factor; the statistical errors of the generated showers and"
         " of the Monte Carlo are added in squares where the two are compared."
     )
+    if document["unchecked"]:
+        yield paragraph(
+            f"Whether {', '.join(document['unchecked'])} have learned from the held-out showers was not checked: their"
+            " manifests are not among the inputs.",
+            small=True,
+        )
     yield heading("What the bands cover")
     yield table(
         ("slices", "bins covered", "95 % interval", "bins", "median half-width (members)"),

@@ -11,6 +11,7 @@ import pytest
 from functions.calorimeter.geometry import Geometry, load_geometry
 from functions.calorimeter.hdf5 import Writer
 from functions.calorimeter.showers import join
+from layers.learning.manifest import Manifest
 from layers.runtime import Input
 from layers.runtime.testing import Outcome, call
 from tests.functions.calorimeter.trainings import DETECTOR, as_input
@@ -46,6 +47,14 @@ def held_out(folder: Path, truth: Input, geometry: Geometry = GEOMETRY, count: i
     return as_input(path)
 
 
+def manifest(folder: Path, model: Input, *learned: Input) -> Input:
+    """A member's manifest, which names what it has learned from."""
+    data = [{"bucket": item.bucket, "key": item.key, "sha256": item.sha256} for item in learned]
+    path = folder / f"{model.sha256[:16]}.manifest.json"
+    path.write_bytes(Manifest.of("calorimeter-generator", model.path.read_bytes(), data=data).to_bytes())
+    return as_input(path, "models")
+
+
 def told(folder: Path, inputs: Sequence[Input], request: dict[str, Any] | None = None, **options: Any) -> Outcome:
     folder.mkdir(parents=True, exist_ok=True)
     source = folder / "r.json"
@@ -64,11 +73,13 @@ def test_bands_are_told_in_json_and_on_a_page_that_needs_nothing_else(
     tmp_path: Path, ensemble: tuple[list[Input], Input]
 ) -> None:
     members, truth = ensemble
-    outcomes = [told(tmp_path / name, [*members, truth]) for name in ("a", "b")]
+    known = manifest(tmp_path, members[0], member(tmp_path, 1.03))
+    outcomes = [told(tmp_path / name, [*members, known, truth]) for name in ("a", "b")]
     assert [outcome.code for outcome in outcomes] == [0, 0], outcomes[0].message
     files = {name: (tmp_path / f"a/out/r.json.uncertainty.{name}").read_bytes() for name in ("json", "html")}
     assert all((tmp_path / f"b/out/r.json.uncertainty.{name}").read_bytes() == data for name, data in files.items())
     document = json.loads(files["json"])
+    assert document["unchecked"] == [item.key for item in members[1:]]
     roles = {tuple(one["energy_gev"]): one["role"] for one in document["slices"]}
     assert roles[10, 20] == roles[60, 100] == "outside" and "outside" not in (roles[20, 40], roles[40, 60])
     for name in ("longitudinal", "lateral_y", "spectrum"):
@@ -77,6 +88,7 @@ def test_bands_are_told_in_json_and_on_a_page_that_needs_nothing_else(
     band = document["slices"][3]["observables"]["longitudinal"]
     assert all(low <= mean <= high for low, mean, high in zip(band["low"], band["mean"], band["high"], strict=True))
     page = files["html"].decode()
+    assert "was not checked" in page and f"Whether {members[1].key}, " in page
     assert page.count("data:image/png;base64,") >= 3 and "http" not in page and "<script" not in page
 
 
@@ -122,12 +134,14 @@ def test_what_is_no_ensemble_is_refused(tmp_path: Path, ensemble: tuple[list[Inp
     text = tmp_path / "notes.txt"
     text.write_text("none")
     cases: list[tuple[list[Input], dict[str, Any] | None, str]] = [
-        ([*members[:3], truth], None, "an ensemble needs 4"),
+        ([*members[:3], truth], None, "an ensemble needs 4 models (.onnx), and these are 3; train more seeds"),
         ([*members, members[0], truth], None, "the same model twice"),
         (members, None, "name no held-out showers"),
         ([*members, odd, truth], None, "of another geometry"),
         ([*members, narrow, truth], None, "another range of energies"),
-        ([*members, truth, as_input(text)], None, "neither a model (.onnx) nor showers (.h5)"),
+        ([*members, truth, as_input(text)], None, "neither a model (.onnx), nor its manifest.json, nor showers (.h5)"),
+        ([*members, truth, as_input(text, key="x/manifest.json")], None, "x/manifest.json: is no manifest"),
+        ([*members, truth, manifest(tmp_path, members[1], truth)], None, f"has learned from {truth.key}; name showers"),
         ([*members, held_out(tmp_path, odd, other, 20)], None, "of the geometry toy, and the models of toy"),
         ([photons, *members, truth], None, "the models know gamma"),
         ([*members, truth], {"energy_gev": [30, 20]}, "no ascending edges"),
