@@ -144,6 +144,12 @@ def run(source: Path, destination: Path, settings: Settings, job: Job) -> None:
             model.check(stack, request.energy_gev)
     except InputError as error:
         raise InputError(f"{source.name}: {error}") from None
+    shallowest = min(request.counts) * min(stack.depth_mm for stack in request.stacks)
+    if request.max_depth_mm is not None and not request.max_depth_mm >= shallowest:
+        raise InputError(
+            f"{source.name}: max_depth_mm: {request.max_depth_mm:g} is less than the {shallowest:.0f} mm of the"
+            " shallowest that is scanned; write fewer layers or a larger depth"
+        )
     energies = np.full(request.showers, request.energy_gev)
     points: list[Point] = []
     for number, some in enumerate(
@@ -153,7 +159,7 @@ def run(source: Path, destination: Path, settings: Settings, job: Job) -> None:
         job.progress(number + 1, len(request.stacks) * (2 if request.confirm else 1))
     depths = [point.stack.depth_mm for point in points]
     places = front(points, depths)
-    best = optimum(source.name, request, points, places)
+    best = optimum(request, points, places)
     confirmed = [
         _confirmed(request, points[place], place, model, number, job)
         for number, place in enumerate(spread(best, places, request.confirm))
@@ -165,18 +171,12 @@ def run(source: Path, destination: Path, settings: Settings, job: Job) -> None:
     print(document["verdict"], flush=True)  # noqa: T201 - the job's log
 
 
-def optimum(name: str, request: Request, points: Sequence[Point], places: Sequence[int]) -> int:
-    """The place of the point to build. Raises InputError where no point is as shallow as the request wants."""
+def optimum(request: Request, points: Sequence[Point], places: Sequence[int]) -> int:
+    """The place of the point to build; the front begins with the shallowest point of all."""
     depths = [point.stack.depth_mm for point in points]
     if request.max_depth_mm is None:
         return knee(points, depths, places)
-    within = [place for place in places if depths[place] <= request.max_depth_mm]
-    if not within:
-        raise InputError(
-            f"{name}: max_depth_mm: {request.max_depth_mm:g} is less than the {min(depths):.0f} mm of the shallowest"
-            " that is scanned; write fewer layers or a larger depth"
-        )
-    return within[-1]
+    return [place for place in places if depths[place] <= request.max_depth_mm][-1]
 
 
 def spread(best: int, places: Sequence[int], count: int) -> list[int]:

@@ -21,7 +21,7 @@ def _parts(document: Mapping[str, Any]) -> Iterator[str]:
     yield paragraph(document["verdict"][:1].upper() + document["verdict"][1:] + ".")
     how = {
         "depth": f"the best resolution within {request['max_depth_mm'] or 0:g} mm",
-        "knee": "the knee of the front: from there on, depth buys the least resolution for its price, in logarithms of both",
+        "knee": "the knee of the front: behind it, a percent of depth buys less resolution than before",
     }[document["chosen_by"]]
     yield paragraph(f"The optimum is {how}.", small=True)
     yield picture(_drawn(document), "resolution against depth of all prototypes, in mm and in radiation lengths")

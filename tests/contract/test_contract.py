@@ -203,6 +203,11 @@ def test_a_synchronous_failure_is_an_error_object(caller: Caller):
     assert error["message"].endswith("is no telescope file; write SIGPROC")
 
 
+def test_a_sentence_is_never_as_long_as_what_it_is_about(caller: Caller):
+    message = json.loads(caller.reply(Order("contract.fail", b"bad input at length")).reply or b"")["error"]["message"]
+    assert "is no telescope file: 000" in message and message.endswith(" characters)") and len(message) < 2100
+
+
 def test_a_forward_goes_to_the_other_mailbox(caller: Caller):
     order = Order("contract.copy", b"abc", key="in/x/a.txt")
     order = Order(**{**vars(order), "settings": {"FORWARD": f"*.copy -> other-box/{order.service}"}})

@@ -115,6 +115,13 @@ def reasons(result: BandResult) -> Iterator[Reason]:
     for number in result.numbers:
         if not result.judged(number):
             continue
+        if not np.isfinite([number.value, number.floor]).all():
+            sentence = (
+                f"{number.name} ({name}): {result.showers} showers are too few to tell the {MEANING[number.name]}; test"
+                " on more"
+            )
+            yield Reason(number.name, "reach", False, sentence)
+            continue
         if not number.floor <= number.must:
             sentence = (
                 f"{number.name} ({name}): on {result.showers} showers Monte Carlo differs from itself by"

@@ -114,7 +114,7 @@ def faults(truth: Observables, made: Observables, floor: tuple[Observables, Obse
             0.8,
             1.25,
             "difference of showers of nearly the same energy and angle over that in Monte Carlo",
-            "such showers are nearly the same (below 1: a mean image, or noise that is not used) or too unlike (above 1)",
+            "below 1, such showers are nearly the same: a mean image, or noise not used; above, they are too unlike",
         ),
         (
             "empty",

@@ -88,12 +88,13 @@ def numbers(results: list[BandResult]) -> Iterator[str]:
         yield f"<tr><td>{escape(first.name)}</td>"
         for result in results:
             number = result.numbers[place]
-            judged = result.judged(number)
-            colour = COLOURS[number.verdict] if judged else "#eceef0"
-            yield (
-                f'<td style="background:{colour}">{number.value:.3g}<br><small>[{number.low:.2g}, {number.high:.2g}],'
-                f" floor {number.floor:.2g}</small></td>"
+            colour = COLOURS[number.verdict] if result.judged(number) else "#eceef0"
+            told = (
+                f"{number.value:.3g}<br><small>[{number.low:.2g}, {number.high:.2g}], floor {number.floor:.2g}</small>"
+                if np.isfinite([number.value, number.floor]).all()
+                else "<small>too few showers</small>"
             )
+            yield f'<td style="background:{colour}">{told}</td>'
         yield f"<td>{first.must:g}, {first.aim:g}</td></tr>\n"
     yield "</table>\n"
 

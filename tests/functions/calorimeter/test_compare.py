@@ -11,6 +11,7 @@ from functions.calorimeter.compare import BANDS, MEANING, compare
 from functions.calorimeter.geometry import load_geometry
 from functions.calorimeter.observables import Observables, observe
 from functions.calorimeter.showers import Showers, from_dense, join
+from functions.calorimeter.validation.bands import Band, BandResult, reasons
 
 SIW = load_geometry("siw25")
 EDGES = np.array([10.0, 30.0, 50.0])
@@ -108,3 +109,15 @@ def test_what_is_wrong_fails_by_name(
     found = verdicts(truth, spoil(good))
     failed = {name for name, verdict in found.items() if verdict == "fail"}
     assert names <= failed, found
+
+
+def test_what_too_few_showers_cannot_tell_is_said_so(truth: Observables, good: Showers) -> None:
+    few = truth.rows(np.arange(40))
+    band = Band("e-", 0, np.array([10.0, 50.0]), True)
+    result = BandResult(band, 40, tuple(compare(few, observe(good, SIW), EDGES, seed=1, resamples=3)))
+    told = {reason.metric: reason for reason in reasons(result) if not reason.passed}
+    assert told["mean_visible"].check == "reach" and told["mean_visible"].sentence == (
+        "mean_visible (e- 10-50 GeV, all): 40 showers are too few to tell the largest relative error of the mean S/E in"
+        " an energy slice; test on more"
+    )
+    assert "inf" not in " ".join(reason.sentence for reason in told.values())

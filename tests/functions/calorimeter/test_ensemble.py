@@ -51,6 +51,13 @@ def test_bands_cover_what_they_promise_in_slices_that_they_were_not_calibrated_o
     assert 0.62 < told["value"] < 0.74 and told["low"] < told["value"] < told["high"]
 
 
+def test_one_slice_has_no_interval() -> None:
+    found = bands(*experiment(5, 0.05, 0.05))["longitudinal"]
+    only = np.arange(len(SLICES)) == 1
+    told = coverage(found, 1.0, only, seed=1)
+    assert told["value"] is not None and (told["slices"], told["low"], told["high"]) == (1, None, None)
+
+
 def test_the_factor_grows_with_what_the_members_share_and_cannot_show() -> None:
     even, _ = colours()
     small, large = (calibrated(bands(*experiment(5, 0.05, bias))["spectrum"], even) for bias in (0.05, 0.2))

@@ -173,6 +173,7 @@ def test_a_depth_limits_the_optimum(tmp_path: Path) -> None:
         ({"showers": 10**9}, "showers: 1e+09 is not from 100 to 100000"),
         ({"confirm": 99}, "confirm: 99 is not from 0 to 20"),
         ({"max_depth_mm": 10}, "max_depth_mm: 10 is less than"),
+        ({"max_depth_mm": -5}, "max_depth_mm: -5 is less than"),
         ({"layer": [1, 2]}, '"layer" is no key of this request'),
     ],
 )

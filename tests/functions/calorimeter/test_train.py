@@ -320,6 +320,16 @@ def test_inputs_that_cannot_be_learned_from_are_refused(showers: Input, tmp_path
     assert 'x/model.onnx is a model; write "start": "given"' in refused(showers, model)
 
 
+def test_where_little_is_held_out_no_validation_is_asked_for(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    few = prepared(tmp_path / "few", "few", showers=100)
+    outcome = train(tmp_path / "run", [few], {**TINY, "parameters": {"steps": 2}, "evaluate_every": 2})
+    assert outcome.code == 0, outcome.message
+    assert not [name for name in files(tmp_path / "run") if name.endswith(".validate.json")]
+    assert (
+        "20 showers are held out, too few for calorimeter-validate (60), which is not asked" in capfd.readouterr().out
+    )
+
+
 def test_a_file_that_is_there_twice_is_taken_once(
     trained: Path, showers: Input, photons: Input, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

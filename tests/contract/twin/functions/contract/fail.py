@@ -13,6 +13,8 @@ def run(source: Path, destination: Path, settings: object, job: Job) -> None:
     how = source.read_text()
     if how == "bad input":
         raise InputError(f"{source.name}: is no telescope file; write SIGPROC")
+    if how == "bad input at length":
+        raise InputError(f"{source.name}: is no telescope file: {'0' * 1_000_000}; write SIGPROC")
     if how == "error":
         raise ValueError("a defect of the function")
     if how == "crash":
