@@ -47,8 +47,6 @@ CALLS = 8
 CALL_S = 300.0
 """How long a synchronous call may take without `dioscar/timeout`: OSCAR's own limit."""
 RECORD_S = 2.0
-LONGEST_REASON = 4_000
-"""Characters of a reason that are kept with a job."""
 LARGE_BODY = 1 << 20
 PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 """What is the machine's trouble and not the job's: such an attempt is not counted."""
@@ -402,7 +400,6 @@ class Engine:
         self._scratch.learn(job.service, None)
         self._scratch.time(job.service, None)
         untold = start.untold()
-        reason = reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]}..."
         told = False
         while True:
             try:
