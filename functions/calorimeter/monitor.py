@@ -189,9 +189,11 @@ def _inside(part: Showers, generator: Generator) -> "np.ndarray[tuple[int], np.d
 def _check(name: str, geometry: Geometry, particle: str, generator: Generator) -> None:
     """Raises InputError where the model is of another detector or knows no such particle."""
     if _read_out(geometry) != _read_out(generator.geometry):
+        other = generator.geometry.name
+        other = "another one of that name" if other == geometry.name else other
         raise InputError(
-            f"{name}: its showers are of the geometry {geometry.name}, and the serving model of"
-            f" {generator.geometry.name}; train a model of it, in a registry of its own (DIOSCAR_REGISTRY)"
+            f"{name}: its showers are of the geometry {geometry.name}, and the serving model of {other}; train a model of"
+            " it, in a registry of its own (DIOSCAR_REGISTRY)"
         )
     if particle not in generator.particles:
         known = ", ".join(generator.particles)

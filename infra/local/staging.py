@@ -163,9 +163,7 @@ class Stager:
         for reference in inputs.resolve(references, lambda bucket, prefix: listed[bucket, prefix]):
             stored = await self._store.look(reference.bucket, reference.key)
             if stored is None:
-                raise InputError(
-                    f"{reference.bucket}/{reference.key}: there is no such object; upload it or correct it"
-                )
+                raise InputError(f"{reference.bucket}/{reference.key}: {inputs.MISSING}")
             if stored.sha256:
                 inputs.check(reference, stored.sha256)
             found.append((stored, stored.sha256 or reference.sha256))

@@ -124,8 +124,8 @@ def _download(references: list[inputs.Reference | inputs.Select], client: "S3Cli
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             client.get(reference.bucket, reference.key, path)
-        except NoSuchObject as error:
-            raise InputError(str(error)) from None
+        except NoSuchObject:
+            raise InputError(f"{reference.bucket}/{reference.key}: {inputs.MISSING}") from None
         digest = sha256_of(path)
         inputs.check(reference, digest)
         staged.append(Input(reference.bucket, reference.key, digest, path))

@@ -9,6 +9,8 @@ from typing import Any
 from layers.runtime.contract import Input, InputError
 
 _LARGEST_REQUEST = 16 * 2**20
+MISSING = "there is no such object; upload it or correct it"
+"""What is said of an input that is not there, after its name."""
 
 
 @dataclass(frozen=True)

@@ -254,6 +254,16 @@ def test_a_request_gets_the_objects_that_it_names(caller: Caller):
     assert [entry["key"] for entry in record_of(ran.outputs)["inputs"]] == model["keys"]
 
 
+def test_an_object_that_is_not_there_is_one_sentence(caller: Caller, name: str):
+    if name in ("direct", "worker"):
+        pytest.skip("whoever calls directly has the objects as files")
+    request = {"inputs": [{"bucket": "raw", "key": "no.txt"}], "steps": 1}
+    objects = {("raw", "other.txt"): b"one"}
+    ran = caller.run(Order("contract.train", json.dumps(request).encode(), key="in/r.json", objects=objects))
+    assert ran.code in (65, None)
+    assert "raw/no.txt: there is no such object" in ran.log and "404" not in ran.log and ran.outputs == {}
+
+
 def test_a_request_with_a_misspelt_key_is_one_sentence(caller: Caller):
     ran = caller.run(Order("contract.train", b'{"stepz": 3}', key="in/r.json"))
     assert ran.code in (65, None)
