@@ -192,8 +192,8 @@ def _check(name: str, geometry: Geometry, particle: str, generator: Generator) -
         other = generator.geometry.name
         other = "another one of that name" if other == geometry.name else other
         raise InputError(
-            f"{name}: its showers are of the geometry {geometry.name}, and the serving model of {other}; train a model of"
-            " it, in a registry of its own (DIOSCAR_REGISTRY)"
+            f"{name}: its showers are of the geometry {geometry.name}, and the serving model of {other}; train a model"
+            " of it, in a registry of its own (DIOSCAR_REGISTRY)"
         )
     if particle not in generator.particles:
         known = ", ".join(generator.particles)
