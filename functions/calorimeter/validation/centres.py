@@ -14,6 +14,7 @@ import numpy as np
 from functions.calorimeter.compare import LEAST_LAYER
 from functions.calorimeter.observables import Observables
 from functions.calorimeter.showers import Counts, Floats
+from functions.calorimeter.validation.bands import plain
 from functions.calorimeter.validation.distances import Measured, splits
 
 AXES = ("x", "y")
@@ -37,14 +38,15 @@ class Centres:
     """Generated and Monte Carlo's, (2, layers - 1)."""
 
     def to_json(self) -> dict[str, Any]:
-        """For the report."""
+        """For the report; what cannot be told is null."""
+        made, real = ([plain(value) for value in row] for row in self.correlations.round(4).tolist())
         return {
             "axis": self.axis,
             "layers": self.layers.tolist(),
             "spread": self.spread.to_json(),
             "correlation": self.correlation.to_json(),
-            "spreads": self.spreads.round(4).tolist(),
-            "correlations": dict(zip(("generated", "monte_carlo"), self.correlations.round(4).tolist(), strict=True)),
+            "spreads": [plain(value) for value in self.spreads.round(4).tolist()],
+            "correlations": {"generated": made, "monte_carlo": real},
         }
 
 
@@ -77,7 +79,8 @@ def with_next(centre: Floats) -> Floats:
     found = []
     for one, two in zip(centre.T[:-1], centre.T[1:], strict=True):
         both = np.isfinite(one) & np.isfinite(two)
-        found.append(np.corrcoef(one[both], two[both])[0, 1] if both.sum() > 2 else np.nan)
+        with np.errstate(invalid="ignore", divide="ignore"):  # centres that never move
+            found.append(np.corrcoef(one[both], two[both])[0, 1] if both.sum() > 2 else np.nan)
     return np.array(found)
 
 

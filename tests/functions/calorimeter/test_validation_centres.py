@@ -1,5 +1,6 @@
 """What the layers' centres do is told where no number and no feature shows it."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -69,6 +70,13 @@ def test_layers_that_stray_alone(samples: list[Sample]) -> None:
     blind, seeing = by_features(pairs, seed=1).areas, by_centres(pairs, seed=1).areas
     assert abs(blind[CANDIDATE].value - 0.5) < 3 * blind[CANDIDATE].error
     assert seeing[CANDIDATE].value > 0.6 > seeing[MONTE_CARLO].value
+
+
+def test_centres_that_never_move_are_no_numbers_but_null(samples: list[Sample]) -> None:
+    made = samples[1].seen
+    found = in_x(samples, replace(made, layer_x=np.zeros_like(made.layer_x))).to_json()
+    assert found["spread"]["value"] == 1 and found["correlation"]["value"] is None
+    assert "NaN" not in json.dumps(found) and set(found["correlations"]["generated"]) == {None}
 
 
 def test_too_few_showers_say_nothing(samples: list[Sample]) -> None:
