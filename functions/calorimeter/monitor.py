@@ -25,6 +25,7 @@ from functions.calorimeter.generator import MODEL, Generator
 from functions.calorimeter.geometry import Geometry
 from functions.calorimeter.hdf5 import ShowersHdf5, Writer
 from functions.calorimeter.observables import THRESHOLD_MEV
+from functions.calorimeter.plain import plain
 from functions.calorimeter.rootfile import ShowersFile
 from functions.calorimeter.showers import Showers, join
 from functions.calorimeter.validation.samples import LEAST_SHOWERS as JUDGED
@@ -149,7 +150,7 @@ class Comparison:
         stream, generated = drift.joined(self.stream), drift.joined(self.generated)
         deviations = drift.deviations(stream, generated, self.per_shower, false_alarms)
         causes = drift.causes(stream, generated.means(self.per_shower), deviations)
-        told = [{name: _plain(value) for name, value in vars(one).items()} for one in deviations]
+        told = [plain(vars(one)) for one in deviations]
         alarm = any(one.drifted for one in deviations)
         return {**found, "judged": True, "alarm": alarm, "causes": causes, "deviations": told}
 
@@ -258,8 +259,3 @@ def _told(report: dict[str, Any]) -> str:
     if not report["alarm"]:
         return f"no drift: {counted}"
     return f"drift: {'; '.join(report['causes'])} ({counted}); a training was asked for"
-
-
-def _plain(value: Any) -> Any:
-    """What is not finite as null."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from functions.calorimeter import learners, versions
 from functions.calorimeter.generator import FORMAT, MODEL
 from functions.calorimeter.learners.learner import Learner, TrainingData
+from functions.calorimeter.plain import plain
 from functions.calorimeter.training import data
 from functions.calorimeter.training.curves import Curves
 from functions.calorimeter.training.loop import Schedule, Training
@@ -236,7 +237,7 @@ def finish(
         parent=version_of(start)[:16] if start else "",
         bucket=settings.dioscar_registry,
     )
-    text = json.dumps({"request": request, **versions.plain(metrics), "curves": training.rows}, indent=1)
+    text = json.dumps({"request": request, **plain(metrics), "curves": training.rows}, indent=1)
     (destination / f"{source.name}.metrics.json").write_text(text + "\n")
     held = collection.count(data.HELD)
     decides = "calorimeter-validate decides whether it serves"

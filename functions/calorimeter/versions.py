@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from functions.calorimeter.generator import MODEL
+from functions.calorimeter.plain import plain
 from functions.calorimeter.training.data import HELD, Collection
 from functions.calorimeter.validation.samples import LEAST_SHOWERS
 from layers.learning import registry
@@ -70,12 +70,3 @@ def write_version(
 
 def _named(item: Input) -> dict[str, str]:
     return {"bucket": item.bucket, "key": item.key, "sha256": item.sha256}
-
-
-def plain(value: Any) -> Any:
-    """What is not finite, such as the width of showers that are all alike, as null."""
-    if isinstance(value, Mapping):
-        return {name: plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return None if isinstance(value, float) and not isfinite(value) else value

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from functions.calorimeter.plain import plain
 from functions.calorimeter.tuning.space import Axis, Value
-from functions.calorimeter.versions import plain
 
 if TYPE_CHECKING:
     import optuna

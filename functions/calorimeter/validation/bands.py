@@ -9,6 +9,7 @@ import numpy as np
 
 from functions.calorimeter.compare import MEANING, Number, compare
 from functions.calorimeter.observables import Observables
+from functions.calorimeter.plain import plain
 from functions.calorimeter.showers import Counts, Floats
 from layers.quality import Reason
 
@@ -67,7 +68,7 @@ class BandResult:
             "verdict": self.verdict,
             "numbers": [
                 {
-                    **{name: plain(value) for name, value in vars(number).items()},
+                    **plain(vars(number)),
                     "verdict": number.verdict if self.judged(number) else f"asks for {FOR_EXTREMES} showers",
                 }
                 for number in self.numbers
@@ -138,8 +139,3 @@ def reasons(result: BandResult) -> Iterator[Reason]:
     wanted = sum(result.judged(number) for number in result.numbers)
     if kept == wanted:
         yield Reason("", "bound", True, f"{name}: all {kept} numbers keep their limits on {result.showers} showers")
-
-
-def plain(value: Any) -> Any:
-    """What is not finite as null."""
-    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -13,8 +13,8 @@ import numpy as np
 
 from functions.calorimeter.compare import LEAST_LAYER
 from functions.calorimeter.observables import Observables
+from functions.calorimeter.plain import plain
 from functions.calorimeter.showers import Counts, Floats
-from functions.calorimeter.validation.bands import plain
 from functions.calorimeter.validation.distances import Measured, splits
 
 AXES = ("x", "y")
@@ -39,13 +39,13 @@ class Centres:
 
     def to_json(self) -> dict[str, Any]:
         """For the report; what cannot be told is null."""
-        made, real = ([plain(value) for value in row] for row in self.correlations.round(4).tolist())
+        made, real = plain(self.correlations.round(4).tolist())
         return {
             "axis": self.axis,
             "layers": self.layers.tolist(),
             "spread": self.spread.to_json(),
             "correlation": self.correlation.to_json(),
-            "spreads": [plain(value) for value in self.spreads.round(4).tolist()],
+            "spreads": plain(self.spreads.round(4).tolist()),
             "correlations": {"generated": made, "monte_carlo": real},
         }
 

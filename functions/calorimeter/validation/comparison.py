@@ -11,10 +11,11 @@ from functions.calorimeter.candidate import Candidate, generated
 from functions.calorimeter.gate import AUC_CELLS, AUC_FEATURES, COVERAGE
 from functions.calorimeter.generator import Generator
 from functions.calorimeter.observables import Observables, observe
+from functions.calorimeter.plain import plain
 from functions.calorimeter.showers import Showers, join
 from functions.calorimeter.two_sample import REPLAY, Auc
 from functions.calorimeter.validation import bands, classifiers, distances
-from functions.calorimeter.validation.bands import BandResult, Seen, bands_of, compare_band, plain, reasons
+from functions.calorimeter.validation.bands import BandResult, Seen, bands_of, compare_band, reasons
 from functions.calorimeter.validation.centres import Centres, centres
 from functions.calorimeter.validation.classifiers import CANDIDATE, GFLASH, MONTE_CARLO, SERVING, Found, Pairs, Sample
 from functions.calorimeter.validation.faults import Fault, copied, faults, repeated, replay

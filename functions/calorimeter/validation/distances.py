@@ -11,8 +11,8 @@ import numpy as np
 
 from functions.calorimeter.compare import interval, separation
 from functions.calorimeter.observables import Observables
+from functions.calorimeter.plain import plain
 from functions.calorimeter.showers import Floats
-from functions.calorimeter.validation.bands import plain
 
 BINS = 30
 LEAST_IN_BIN = 5
@@ -51,7 +51,7 @@ class Measured:
 
     def to_json(self) -> dict[str, Any]:
         """For the report; what is not finite is null."""
-        return {name: plain(value) for name, value in vars(self).items()}
+        return dict(plain(vars(self)))
 
 
 @dataclass(frozen=True)

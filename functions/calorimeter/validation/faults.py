@@ -12,6 +12,7 @@ import numpy as np
 
 from functions.calorimeter.compare import LEAST_LAYER
 from functions.calorimeter.observables import Observables
+from functions.calorimeter.plain import plain
 from functions.calorimeter.showers import Floats, Showers
 from layers.quality import Reason
 
@@ -51,10 +52,7 @@ class Fault:
     def to_json(self) -> dict[str, Any]:
         """For the report; what is not finite is null."""
         facts = {**vars(self), "passed": self.passed}
-        return {
-            name: None if isinstance(value, float) and not np.isfinite(value) else value
-            for name, value in facts.items()
-        }
+        return {name: plain(value) for name, value in facts.items()}
 
 
 Measure = Callable[[Observables, Observables], float]
