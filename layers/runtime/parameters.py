@@ -64,11 +64,14 @@ def read_settings(cls: type[T], environ: Mapping[str, str]) -> T:
 def read_request(cls: type[T], source: Path) -> T:
     """Build the dataclass `cls` from the JSON object in `source`; the key `inputs` is the runtime's and is skipped.
 
-    Raises InputError, naming file, key and mend: no JSON object, an unknown key, a missing one, a wrong type.
+    Raises InputError, naming file, key and mend: no JSON object, a key that is unknown, missing or there twice, a wrong
+    type.
     """
     name = source.name
     try:
-        document = json.loads(source.read_text(encoding="utf-8"))
+        document = json.loads(source.read_text(encoding="utf-8"), object_pairs_hook=_once)
+    except KeyError as error:
+        raise InputError(f'{name}: the key "{cut(error.args[0])}" is there twice; leave one of them') from None
     except RecursionError:
         raise InputError(f"{name}: is no JSON (its lists are nested too deeply); send a JSON object") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -105,6 +108,16 @@ def read_object(cls: type[T], document: Mapping[str, Any], where: str, what: str
     if missing:
         raise InputError(f'{where}: the key "{missing[0]}" is missing; add it ({_describe(hints[missing[0]])})')
     return _build(cls, values, where)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; KeyError for a key that is there twice, of which nobody knows what was meant."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise KeyError(key)
+        found[key] = value
+    return found
 
 
 def cut(text: str, most: int = 200) -> str:

@@ -97,6 +97,8 @@ def test_a_request_is_typed_and_its_inputs_are_left_to_the_runtime(tmp_path: Pat
         ("[" * 100_000, "r.json: is no JSON (its lists are nested too deeply); send a JSON object"),
         ("1" * 10_000, "r.json: is no JSON (a number has too many digits); send a JSON object"),
         ("{", "r.json: is no JSON"),
+        ('{"events": 1, "events": 2}', 'r.json: the key "events" is there twice; leave one of them'),
+        ('{"events": 1, "inputs": [{"key": "a", "key": "b"}]}', 'r.json: the key "key" is there twice; leave one'),
         ("", "r.json: is no JSON"),
     ],
 )
