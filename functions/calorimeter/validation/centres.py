@@ -1,8 +1,8 @@
 """How far the centre of energy of each layer strays from the shower's axis, and whether its neighbour goes with it.
 
 A generator that spreads each layer's energy about the axis cell by cell keeps every mean, and its centres stray too
-little: what a real layer's centre strays by are its single secondaries. No number of `compare` sees that, and no
-feature of the classifiers; so it is told here, beside its floor, and judges nothing.
+little: what a real layer's centre strays by are its single secondaries. No number of `compare` sees that; so it is
+told here, beside its floor. What judges it is the classifier that sees each centre (`gate.AUC_CENTRES`).
 """
 
 from collections.abc import Iterator

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from functions.calorimeter import two_sample
-from functions.calorimeter.gate import AUC_CELLS, AUC_FEATURES, FLOOR_AUC, POOR_AUC
+from functions.calorimeter.gate import AUC_CELLS, AUC_CENTRES, AUC_FEATURES, FLOOR_AUC, POOR_AUC
 from functions.calorimeter.observables import Observables
 from functions.calorimeter.showers import Floats, Showers
 from functions.calorimeter.two_sample import Auc
@@ -20,7 +20,6 @@ from layers.quality import Reason
 
 ERRORS = 2.0
 """Standard errors by which Monte Carlo against Monte Carlo may miss its range."""
-WITH_CENTRES = "auc_features_and_centres"
 CANDIDATE, SERVING, GFLASH, MONTE_CARLO = "candidate", "serving", "gflash", "monte_carlo"
 
 
@@ -106,7 +105,7 @@ def by_centres(pairs: Pairs, *, seed: int) -> Found:
         rows = (np.concatenate([one.seen.features(), one.seen.centres()], axis=1) for one in (real, made))
         return two_sample.scores(*rows, seed=seed), 2 * len(made.seen) // 3
 
-    return _found(WITH_CENTRES, pairs, tested)
+    return _found(AUC_CENTRES.name, pairs, tested)
 
 
 def by_cells(pairs: Pairs, *, seed: int, progress: Callable[[], None]) -> Found:

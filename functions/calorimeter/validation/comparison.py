@@ -8,7 +8,7 @@ import numpy as np
 
 from functions.calorimeter import gflash, two_sample
 from functions.calorimeter.candidate import Candidate, generated
-from functions.calorimeter.gate import AUC_CELLS, AUC_FEATURES, COVERAGE
+from functions.calorimeter.gate import COVERAGE
 from functions.calorimeter.generator import Generator
 from functions.calorimeter.observables import Observables, observe
 from functions.calorimeter.plain import plain
@@ -97,16 +97,14 @@ class Comparison:
 
     @cached_property
     def classifiers(self) -> list[Found]:
-        """Boosted trees and the network on cells, which judge."""
+        """Boosted trees without and with the layers' centres, and the network on cells, which judge."""
         features = classifiers.by_features(self._pairs, seed=self.seed)
-        self._progress(0.2 * len(self.truth.seen))
+        self._progress(0.1 * len(self.truth.seen))
+        with_centres = classifiers.by_centres(self._pairs, seed=self.seed)
+        self._progress(0.1 * len(self.truth.seen))
         step = len(self.truth.seen) / 300
-        return [features, classifiers.by_cells(self._pairs, seed=self.seed, progress=lambda: self._progress(step))]
-
-    @cached_property
-    def with_centres(self) -> Found:
-        """Boosted trees that see each layer's centre, too; told, and judging nothing."""
-        return classifiers.by_centres(self._pairs, seed=self.seed)
+        cells = classifiers.by_cells(self._pairs, seed=self.seed, progress=lambda: self._progress(step))
+        return [features, with_centres, cells]
 
     @property
     def _pairs(self) -> Pairs:
@@ -160,12 +158,10 @@ class Comparison:
 
     def scores(self) -> dict[str, dict[str, Scores]]:
         """What the gate judges, for the candidate and for what serves."""
-        features, cells = self.classifiers
         floor = max(self.coverage[MONTE_CARLO].coverage, 1e-9)
         return {
             name: {
-                AUC_FEATURES.name: features.rows[name],
-                AUC_CELLS.name: cells.rows[name],
+                **{found.metric: found.rows[name] for found in self.classifiers},
                 COVERAGE.name: self.coverage[name].covered / floor,
             }
             for name in (CANDIDATE, SERVING)
@@ -189,7 +185,7 @@ class Comparison:
         features = {name: (real.seen.features(), made.seen.features()) for name, (real, made) in pairs.items()}
         return {
             "bands": [result.to_json() for result in self.bands],
-            "classifiers": {found.metric: found.to_json() for found in [*self.classifiers, self.with_centres]},
+            "classifiers": {found.metric: found.to_json() for found in self.classifiers},
             "centres": [{"particle": particle, **found.to_json()} for particle, found in self.centres],
             "neighbours": {
                 name: {"coverage": found.coverage, "density": found.density} for name, found in self.coverage.items()

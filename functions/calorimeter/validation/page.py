@@ -49,7 +49,7 @@ def parts(document: Mapping[str, Any], comparison: Comparison) -> Iterator[str]:
     yield paragraph(
         "Area under the curve on showers that the classifier has not seen; 0.5 is indistinguishable. Believed only"
         " where Monte Carlo against Monte Carlo is near 0.5 and GFLASH is told. The one that sees the layers' centres"
-        f" judges nothing. Compared with {document['compared_with']}.",
+        f" decides. Compared with {document['compared_with']}.",
         small=True,
     )
     yield from classifiers(document)
@@ -100,7 +100,7 @@ def numbers(results: list[BandResult]) -> Iterator[str]:
 
 
 def classifiers(document: Mapping[str, Any]) -> Iterator[str]:
-    """Areas of both classifiers, and what lies among what."""
+    """Areas of the classifiers, and what lies among what."""
     head = ["", *WHOSE.values(), "believed"]
     rows = []
     for metric, found in document["classifiers"].items():
@@ -158,15 +158,16 @@ def drawings(comparison: Comparison) -> Iterator[str]:
         yield picture(
             displays.display(comparison.geometry, pair, number, particle), "a simulated and a generated shower"
         )
-    yield picture(curves(comparison), "receiver operating characteristics of both classifiers")
+    yield picture(curves(comparison), "receiver operating characteristics of the classifiers")
 
 
 def curves(comparison: Comparison) -> Any:
     """What part of the generated showers a classifier finds, for each part of real ones that it takes for generated."""
-    made = plots.figure(9.0, 3.9)
+    tested = comparison.classifiers
+    made = plots.figure(4.5 * len(tested), 3.9)
     colours = dict(zip(WHOSE, ("#0072b2", "#009e73", "#d55e00", "#1c1e21"), strict=True))
-    for number, found in enumerate(comparison.classifiers):
-        axis = made.add_subplot(1, 2, number + 1)
+    for number, found in enumerate(tested):
+        axis = made.add_subplot(1, len(tested), number + 1)
         for name, rows in found.rows.items():
             cuts = np.quantile(rows, np.linspace(1, 0, 200))
             real, generated = ((rows[:, column] >= cuts[:, None]).mean(axis=1) for column in (0, 1))
