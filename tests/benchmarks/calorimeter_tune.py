@@ -48,7 +48,7 @@ SMALL = {
     "hits_width": 32,
     "energies_width": 24,
 }
-"""The model that serves, so small that the whole takes a minute or two of CPU."""
+"""The model that serves, so small that the whole takes five minutes of CPU."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,9 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--showers", type=int, default=1500, help="to simulate by Geant4, in a small detector (1500)")
     parser.add_argument("--family", default="two-stage")
     parser.add_argument("--parameters", type=json.loads, default=SMALL, help="of all trainings, as JSON; {}: none")
-    parser.add_argument("--trials", type=int, default=14)
+    parser.add_argument("--trials", type=int, default=16)
     parser.add_argument("--startup", type=int, default=4, help="trials before the search begins (4)")
-    parser.add_argument("--steps", type=int, default=120, help="of each trial, and of each training after it (120)")
+    parser.add_argument("--steps", type=int, default=300, help="of each trial, and of each training after it (300)")
     parser.add_argument("--evaluations", type=int, default=2)
     parser.add_argument(
         "--seeds", type=int, nargs="*", default=[101, 102, 103], help="of the trainings after the study"

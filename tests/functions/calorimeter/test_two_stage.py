@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ torch = pytest.importorskip("torch", reason="torch is not installed: ./dioscar i
 
 from functions.calorimeter.generator import Generator  # noqa: E402
 from functions.calorimeter.learners import two_stage  # noqa: E402
-from functions.calorimeter.learners.two_stage import scaling, started  # noqa: E402
+from functions.calorimeter.learners.two_stage import centres, scaling, started  # noqa: E402
 from functions.calorimeter.learners.two_stage.constraints import Drawn, agreed  # noqa: E402
 from functions.calorimeter.learners.two_stage.context import Shower  # noqa: E402
-from functions.calorimeter.learners.two_stage.quantities import layer_depths, quantities, whole  # noqa: E402
+from functions.calorimeter.learners.two_stage.quantities import ACROSS, layer_depths, quantities, whole  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = two_stage.Parameters(steps=30, batch=32, width=32, blocks=2, flow_steps=3, cells_every=2, cells_batch=8)
@@ -85,6 +86,8 @@ def noise_of(network: Any, count: int) -> list[Any]:
     depth, places = network.depth, network.places
     return [
         torch.randn(count, network.quantities),
+        torch.rand(count, depth),
+        torch.randn(count, depth, 2),
         torch.rand(count, depth, network.cells**2),
         torch.rand(count, depth, places),
         torch.randn(count, depth, places),
@@ -146,12 +149,14 @@ def test_energies_and_hits_come_back_from_their_quantities(learner: two_stage.Le
     assert (told[seen.layers == 0] == 0).all()
 
 
+def shower_of(seen: Observables, count: int) -> Shower:
+    slope = np.abs(np.tan(np.pi / 2 - seen.theta))
+    arrays = (seen.energy_gev, slope, np.eye(2)[[0] * len(seen)], seen.layers, seen.layer_hits, whole(seen))
+    return Shower(*(torch.from_numpy(np.asarray(a)[:count]).float() for a in arrays))
+
+
 def test_second_stage_keeps_energies_and_hits_of_layers(learner: two_stage.Learner, seen: Observables) -> None:
-    network = learner.network
-    rows = slice(0, 40)
-    slope = np.abs(np.tan(np.pi / 2 - seen.theta[rows]))
-    arrays = (seen.energy_gev[rows], slope, np.eye(2)[[0] * 40], seen.layers[rows], seen.layer_hits[rows], whole(seen))
-    shower = Shower(*(torch.from_numpy(np.asarray(a)[:40]).float() for a in arrays))
+    network, rows, shower = learner.network, slice(0, 40), shower_of(seen, 40)
     with torch.no_grad():
         column, row, energy = network.drawn(shower, *noise_of(network, 40)[1:])
     there = energy.numpy() > 0
@@ -162,7 +167,54 @@ def test_second_stage_keeps_energies_and_hits_of_layers(learner: two_stage.Learn
     assert all(len(set(cells[0, layer][there[0, layer]])) == there[0, layer].sum() for layer in range(network.depth))
 
 
-def test_cells_agree_with_widths_core_and_hottest_cell_that_were_asked_for() -> None:
+def test_cells_of_a_mirrored_shower_are_its_mirror_image(learner: two_stage.Learner, seen: Observables) -> None:
+    network, shower = learner.network, shower_of(seen, 40)
+    mirrored = shower.whole.clone()
+    mirrored[:, list(ACROSS)] *= -1
+    with torch.no_grad():
+        column, row, energy = network.drawn(shower, *noise_of(network, 40)[1:])
+        found = network.drawn(replace(shower, whole=mirrored), *noise_of(network, 40)[1:])
+    assert float(shower.whole[:, ACROSS[0]].abs().min()) > 0
+    there = energy > 0
+    assert torch.equal(found[0][there], network.cells - 1 - column[there])
+    assert torch.equal(found[1][there], row[there])
+    assert torch.allclose(found[2], energy, rtol=1e-3, atol=1e-3)
+
+
+def mixture_of(count: int) -> centres.Mixture:
+    weights = torch.log(torch.tensor([0.7, 0.2, 0.1 - 1e-6, 1e-6])).expand(count, 1, 4)
+    means = torch.tensor([[0.0, 1.0, -2.0, 9.0], [0.5, 0.0, 3.0, 9.0]]).expand(count, 1, 2, 4)
+    widths = torch.log(torch.tensor([[0.1, 0.5, 1.0, 1.0], [0.2, 0.3, 0.5, 1.0]])).expand(count, 1, 2, 4)
+    return weights, means, widths
+
+
+def test_centres_are_drawn_as_their_mixture_says() -> None:
+    torch.manual_seed(1)
+    count = 20_000
+    weights, means, widths = mixture = mixture_of(count)
+    drawn = centres.drawn(mixture, torch.zeros(count, 1), torch.rand(count, 1), torch.randn(count, 1, 2))
+    assert torch.allclose(drawn.mean(dim=(0, 1)), torch.tensor([0.0, 0.65]), atol=0.03)
+    assert float(((drawn[:, 0, 0] < -1) & (drawn[:, 0, 1] > 2)).float().mean()) == pytest.approx(0.082, abs=0.008)
+    likely = centres.log_likelihood(mixture, drawn)
+    parts = [torch.distributions.Normal(means[0, 0, :, k], torch.exp(widths[0, 0, :, k])) for k in range(4)]
+    told = torch.stack([weights[0, 0, k] + part.log_prob(drawn).sum(dim=2) for k, part in enumerate(parts)])
+    assert torch.allclose(likely, torch.logsumexp(told, dim=0), atol=1e-3)
+
+
+def test_what_is_drawn_with_blur_is_what_was_drawn_and_blurred() -> None:
+    torch.manual_seed(1)
+    count = 20_000
+    mixture, ones = mixture_of(count), torch.ones(count, 1)
+    sharp = centres.drawn(mixture, 0 * ones, torch.rand(count, 1), torch.randn(count, 1, 2))
+    later = centres.blurred(mixture, sharp, torch.rand(count, 1), torch.randn(count, 1, 2))
+    at_once = centres.drawn(mixture, ones, torch.rand(count, 1), torch.randn(count, 1, 2))
+    for quantile in (0.01, 0.2, 0.5, 0.8, 0.99):
+        one, other = (torch.quantile(drawn[:, 0], quantile, dim=0) for drawn in (later, at_once))
+        assert torch.allclose(one, other, atol=0.25), quantile
+    assert float((later - sharp).std()) > 0.3
+
+
+def test_cells_agree_with_what_was_asked_for_of_the_shower() -> None:
     torch.manual_seed(1)
     count, depth, places = 50, 6, 40
     x, y = (3 * torch.randn(count, depth, places) for _ in range(2))
@@ -170,17 +222,25 @@ def test_cells_agree_with_widths_core_and_hottest_cell_that_were_asked_for() -> 
     room = 5 + 20 * torch.rand(count, depth)
     above = torch.exp(-torch.hypot(x, y) + 0.5 * torch.randn_like(x)) * there
     cells = Drawn(x, y, there, room, 0.1)
-    start = agreed(above, cells, torch.zeros(count, 10), 0)
+    start = agreed(above, cells, torch.zeros(count, 10), torch.zeros(count, depth, 2), 0)
     start = start * (room / start.sum(dim=2))[..., None] + 0.1 * there
     total = start.sum(dim=(1, 2))
+    parts = start.sum(dim=2) / total[:, None]
+    moments = torch.stack([parts, parts * torch.linspace(-2, 2, depth)], dim=2)
+    centre = torch.stack([(start * a).sum(dim=2) / start.sum(dim=2) for a in (x, y)], dim=2)
+    was = torch.einsum("nlk,nlw->nkw", moments, centre).flatten(1)
+    wanted = was + 0.05 * torch.randn(count, 4)
     widths = [torch.sqrt((start * a**2).sum(dim=(1, 2)) / total) * (1 + 0.05 * torch.randn(count)) for a in (x, y)]
     inside = ((x.abs() <= 1.5) & (y.abs() <= 1.5)).float()
     core = (start * inside).sum(dim=(1, 2)) / total
     hottest = start.amax(dim=(1, 2)) * 1.05 / total
     rest = [torch.log(widths[0] + 0.05), torch.log(widths[1] + 0.05), torch.log((core + 1e-3) / (1 - core + 1e-3))]
     radius = torch.full((count,), 4.5)
-    numbers = torch.stack([*rest, torch.log(hottest), torch.log(radius + 0.3), *[torch.zeros(count)] * 5], dim=1)
-    energy = agreed(above, cells, numbers, 12) + 0.1 * there
+    numbers = torch.stack([*rest, torch.log(hottest), torch.log(radius + 0.3), *wanted.T, torch.zeros(count)], dim=1)
+    energy = agreed(above, cells, numbers, moments, 24) + 0.1 * there
+    centre = torch.stack([(energy * a).sum(dim=2) / energy.sum(dim=2) for a in (x, y)], dim=2)
+    found = torch.einsum("nlk,nlw->nkw", moments, centre).flatten(1)
+    assert float((found - wanted).abs().median()) < 0.003 < 0.02 < float((was - wanted).abs().median())
     beyond = (torch.hypot(x, y) > radius[:, None, None]).float()
     assert float(((energy * beyond).sum(dim=(1, 2)) / total - 0.1).abs().median()) < 0.01
     assert torch.allclose(energy.sum(dim=2), room + 3.0, rtol=1e-3)
@@ -216,6 +276,8 @@ def test_training_lowers_losses_and_is_the_same_again(data: TrainingData, learne
     assert np.mean([one["flow"] for one in losses[-8:]]) < np.mean([one["flow"] for one in losses[:4]])
     hits = [one["hits"] for one in losses if "hits" in one]
     assert hits[-1] < 0.8 * hits[0]
+    middles = [one["centres"] for one in losses if "centres" in one]
+    assert middles[-1] < middles[0] - 1
     for one, other in zip(again.average.parameters(), learner.average.parameters(), strict=True):
         assert torch.equal(one, other)
 
@@ -308,6 +370,9 @@ def test_maps_of_another_window_have_their_values_at_the_same_places(learner: tw
     assert torch.allclose(new[:, 0], (old[:, 0] + old[:, 1]) / 2)  # half a cell from the middle
     assert torch.allclose(new[:, 9], (old[:, 9] + old[:, 10]) / 2)
     assert torch.equal(new[:, 10:], old[:, -1:].expand(-1, new.shape[1] - 10, -1))
+    was, now = learner.average.hits.sides, fresh.network.hits.sides
+    assert torch.allclose(now[:, 9], (was[:, 9] + was[:, 10]) / 2)
+    assert torch.equal(now[:, 10:], was[:, -1:].expand(-1, now.shape[1] - 10))
 
 
 def test_a_model_with_fewer_quantities_is_refused(
@@ -316,6 +381,17 @@ def test_a_model_with_fewer_quantities_is_refused(
     fresh = two_stage.make(data, SMALL, 1, ALONE)
     monkeypatch.setattr(started, "WHOLE", (*started.WHOLE, "another"))
     with pytest.raises(InputError, match=r"model\.onnx: tells 10 quantities .* and not 11.*start from"):
+        fresh.start_from(model)
+
+
+def test_a_model_without_a_network_of_this_release_is_refused(
+    data: TrainingData, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = two_stage.make(data, SMALL, 1, ALONE)
+    told, found = started.read_start(model, "two-stage")
+    older = {name: values for name, values in found.items() if not name.startswith("centres.")}
+    monkeypatch.setattr(started, "read_start", lambda *_: (told, older))
+    with pytest.raises(InputError, match=r"model\.onnx: has no weights centres\..*another release made it; start from"):
         fresh.start_from(model)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from functions.calorimeter import gflash
+from functions.calorimeter.gate import AUC_CENTRES, gate
 from functions.calorimeter.geometry import load_geometry
 from functions.calorimeter.observables import Observables, observe
 from functions.calorimeter.showers import join
@@ -70,6 +71,7 @@ def test_layers_that_stray_alone(samples: list[Sample]) -> None:
     blind, seeing = by_features(pairs, seed=1).areas, by_centres(pairs, seed=1).areas
     assert abs(blind[CANDIDATE].value - 0.5) < 3 * blind[CANDIDATE].error
     assert seeing[CANDIDATE].value > 0.6 > seeing[MONTE_CARLO].value
+    assert gate().deciding == AUC_CENTRES.name, "what sees it decides"
 
 
 def test_centres_that_never_move_are_no_numbers_but_null(samples: list[Sample]) -> None:

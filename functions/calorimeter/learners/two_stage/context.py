@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from functions.calorimeter.geometry import AXIS_DEPTH_MM, Geometry
-from functions.calorimeter.learners.two_stage.quantities import EMPTY_MEV, HITS_SHIFT, WHOLE, layer_depths
+from functions.calorimeter.learners.two_stage.quantities import EMPTY_MEV, HITS_SHIFT, SLOPE_MM, WHOLE, layer_depths
 from functions.calorimeter.learners.two_stage.scaling import REFERENCE_GEV
 
 DEPTH_X0 = 20.0
@@ -48,6 +48,7 @@ class Context(nn.Module):  # type: ignore[misc]
         self.register_buffer("depth", torch.tensor(depth / DEPTH_X0 - 0.5).float())
         self.register_buffer("width", torch.log(torch.tensor(width / WIDTH_X0)).float())
         self.register_buffer("per_slope", torch.tensor(per_slope).float())
+        self.register_buffer("middles", torch.tensor(geometry.middles_mm).float())
         self.register_buffer("centre", torch.zeros(len(WHOLE)))
         self.register_buffer("spread", torch.ones(len(WHOLE)))
         self.size = PER_LAYER + PER_SHOWER + particles + len(WHOLE)
@@ -55,6 +56,13 @@ class Context(nn.Module):  # type: ignore[misc]
     def axis(self, slope: Tensor) -> Tensor:
         """Where the axis crosses each layer, in cells from the middle of the window, (n, layers)."""
         return slope[:, None] * self.per_slope
+
+    def moments(self, layers: Tensor) -> Tensor:
+        """What a layer's centre counts in the centre and in the slope of the shower, (n, layers, 2)."""
+        parts = layers / layers.sum(dim=1, keepdim=True).clamp(EMPTY_MEV)
+        off = self.middles - (parts * self.middles).sum(dim=1, keepdim=True)
+        spread = (parts * off**2).sum(dim=1, keepdim=True).clamp(1e-6) / SLOPE_MM
+        return torch.stack([parts, parts * off / spread], dim=2)
 
     def decode(self, energy_gev: Tensor, slope: Tensor, kinds: Tensor, quantities: Tensor, most: int) -> Shower:
         """Energies and hits that can be, of the first stage's quantities.

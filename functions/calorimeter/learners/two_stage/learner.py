@@ -32,7 +32,7 @@ MORE_PLACES = 1.15
 """Room for hits in a layer, over the most that were seen."""
 DRAWS = 8
 """Of the numbers that fill the gaps between whole numbers of hits, for each shower."""
-WIDTHS = ("hits_width", "energies_width")
+WIDTHS = ("centres_width", "hits_width", "energies_width")
 CELLS_SEED = 1 << 20
 """Beside the seed: batches of the second stage are others than those of the first."""
 
@@ -57,6 +57,7 @@ class Parameters:
     """Steps of the first stage for one of the second."""
     cells_batch: int = 24
     cells_learning_rate: float = 3e-3
+    centres_width: int = 96
     hits_width: int = 96
     energies_width: int = 64
     warm_up: float = 0.1
@@ -102,7 +103,9 @@ class Learner:
         self.network = build(self._architecture)["generator"]
         self.network.scaling.load_state_dict(fitted.state_dict())
         numbers = whole(seen)
-        self.network.context.centre.copy_(torch.from_numpy(numbers.mean(axis=0)))
+        middle = numbers.mean(axis=0)
+        middle[list(ACROSS)] = 0  # a shower's mirror image is as likely as the shower
+        self.network.context.centre.copy_(torch.from_numpy(middle))
         self.network.context.spread.copy_(torch.from_numpy(np.maximum(numbers.std(axis=0), 1e-3)))
         kinds = torch.eye(count)[torch.from_numpy(data.particle)]
         energy_gev, tilt = torch.from_numpy(seen.energy_gev).float(), torch.from_numpy(np.abs(slope)).float()
@@ -112,6 +115,9 @@ class Learner:
             torch.from_numpy(values).float() for values in (seen.layers, seen.layer_hits, numbers)
         )
         self._shower = Shower(energy_gev, tilt, kinds, layers, hits, numbers_)
+        inward = np.where(slope < 0, -1, 1)[:, None]
+        centre = np.nan_to_num(np.stack([seen.layer_x, seen.layer_y * inward], axis=2))
+        self._centre = torch.from_numpy(centre).float()
         self._hits = _Hits(data, slope, self.threshold_mev)
         self._begin()
 
@@ -121,7 +127,7 @@ class Learner:
         self.network.to(self.ranks.device)
         self.average = copy.deepcopy(self.network)
         self._flow = self.ranks.wrap(FlowLoss(self.network.flow))
-        self._cells = self.ranks.wrap(CellsLoss(self.network.hits, self.network.energies))
+        self._cells = self.ranks.wrap(CellsLoss(self.network.centres, self.network.hits, self.network.energies))
         self._optimisers = (
             torch.optim.AdamW(self._flow.parameters(), p.learning_rate, weight_decay=p.weight_decay),
             torch.optim.AdamW(self._cells.parameters(), p.cells_learning_rate, weight_decay=p.weight_decay / 100),
@@ -163,10 +169,24 @@ class Learner:
         context, axis = self.network.context(shower), self.network.context.axis(shower.slope)
         hit, log_energy = self._hits.of(rows)
         hit = tuple(part.to(device) for part in hit)
-        places, energies = self._cells(context, axis, shower.slope, hit, log_energy.to(device))
+        rng = np.random.default_rng((self.seed, CELLS_STREAM, number))
+        layers = (min(p.cells_batch, len(self.data)), self.network.depth)
+        mine = self.ranks.share(layers[0])
+        noise = (rng.random(layers, np.float32), rng.standard_normal((*layers, 2), np.float32))
+        away, places, energies = self._cells(
+            context,
+            axis,
+            shower.slope,
+            self._centre[rows].to(device),
+            tuple(torch.from_numpy(part[mine]).to(device) for part in noise),
+            shower.hits,
+            hit,
+            log_energy.to(device),
+        )
         scale = float(self._hits.mean)
-        self._optimise(1, (places + energies) / scale, p.cells_learning_rate, number * p.cells_every)
-        return {"hits": float(places.detach()) / scale, "energies": float(energies.detach()) / scale}
+        self._optimise(1, (away + places + energies) / scale, p.cells_learning_rate, number * p.cells_every)
+        losses = {"centres": away / self.network.depth, "hits": places / scale, "energies": energies / scale}
+        return {name: float(loss.detach()) for name, loss in losses.items()}
 
     def _optimise(self, which: int, loss: torch.Tensor, rate: float, number: int) -> None:
         optimiser, warm = self._optimisers[which], max(1.0, self.parameters.warm_up * self.steps)
@@ -257,6 +277,7 @@ def build(architecture: Mapping[str, Any]) -> dict[str, TwoStage]:
         width=p.width,
         blocks=p.blocks,
         dropout=p.dropout,
+        centres_width=p.centres_width,
         hits_width=p.hits_width,
         energies_width=p.energies_width,
         flow_steps=p.flow_steps,
@@ -274,6 +295,8 @@ def _about(data: TrainingData, architecture: Mapping[str, Any], request: Mapping
             Tensor("theta", (None,), "rad", "its polar angle; pi/2 is perpendicular"),
             Tensor("particle", (None,), "", "its number among the metadata's particles"),
             Tensor("normal_quantities", (None, 2 * depth + len(WHOLE)), "", "standard normal noise"),
+            Tensor("uniform_centre", (None, depth), "", "uniform noise, between 0 and 1"),
+            Tensor("normal_centre", (None, depth, 2), "", "standard normal noise"),
             Tensor("uniform_place", (None, depth, cells * cells), "", "uniform noise, between 0 and 1"),
             Tensor("uniform_shape", (None, depth, places), "", "uniform noise, between 0 and 1"),
             Tensor("normal_energy", (None, depth, places), "", "standard normal noise"),

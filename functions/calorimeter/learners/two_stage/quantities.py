@@ -25,6 +25,8 @@ WHOLE = (
 """Of the whole shower, after energies and hits of the layers."""
 ACROSS = (WHOLE.index("centre_x") - len(WHOLE), WHOLE.index("slope_x") - len(WHOLE))
 """Columns that change sign where a shower is mirrored across the plane of its axis."""
+MOMENTS = slice(WHOLE.index("centre_x"), WHOLE.index("slope_y") + 1)
+"""Centre and slope, each across and along."""
 EMPTY_MEV = 0.005
 """Empty layers are told as an energy from here to the threshold, drawn evenly in it: nothing has no logarithm."""
 HITS_SHIFT = 0.3

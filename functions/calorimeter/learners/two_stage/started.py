@@ -10,11 +10,12 @@ import torch
 
 from functions.calorimeter.geometry import geometry_from_json
 from functions.calorimeter.learners.start import read_start
-from functions.calorimeter.learners.two_stage.cells import KNOTS, MAPS
 from functions.calorimeter.learners.two_stage.network import TwoStage
 from functions.calorimeter.learners.two_stage.quantities import WHOLE, layer_depths
 from functions.calorimeter.showers import Floats
 from layers.runtime import InputError
+
+OTHER_RELEASE = "as another release made it; start from a model of this release, or from scratch"
 
 
 def take_over(network: TwoStage, architecture: Mapping[str, Any], model: Path, family: str) -> None:
@@ -30,16 +31,15 @@ def take_over(network: TwoStage, architecture: Mapping[str, Any], model: Path, f
     )
     if (has := len(found["flow.values.weight"]) - 2 * depth) != len(WHOLE):
         raise InputError(
-            f"{model.name}: tells {has} quantities of a shower as a whole and not {len(WHOLE)}, as another release "
-            "made it; start from a model of this release, or from scratch"
+            f"{model.name}: tells {has} quantities of a shower as a whole and not {len(WHOLE)}, {OTHER_RELEASE}"
         )
     particles = [_of(old["particles"], name) for name in architecture["particles"]]
     with torch.no_grad():
         for name, tensor in network.named_parameters():
             if name not in found:
-                raise InputError(f"{model.name}: its weights {name} cannot be read; start from scratch")
+                raise InputError(f"{model.name}: has no weights {name}, {OTHER_RELEASE}")
             values = _fitted(name, found[name], shares, tensor.numpy(), particles, len(old["particles"]))
-            if name == "hits.maps":
+            if name in ("hits.maps", "hits.sides"):
                 values = _columns(values, cells, network.cells)
             if values.shape != tuple(tensor.shape):
                 raise InputError(
@@ -66,13 +66,13 @@ def _shares(old: Floats, new: Floats) -> Floats:
 
 
 def _columns(maps: Floats, old: int, new: int) -> Floats:
-    """Maps over the columns of `new` cells, of those of `old` ones; beyond these, the outermost one goes on."""
-    maps = maps.reshape(MAPS, old // 2 + 1, len(KNOTS))
+    """Maps or curves over the columns of `new` cells, of those of `old`; beyond these, the outermost one goes on."""
+    maps = maps.reshape(len(maps), old // 2 + 1, -1)
     before, after = (np.arange(cells // 2 + 1) + (0.5 if cells % 2 == 0 else 0.0) for cells in (old, new))
     low = np.clip(np.searchsorted(before, after, side="right") - 1, 0, max(0, len(before) - 2))
     high = np.minimum(low + 1, len(before) - 1)
     part = np.clip(after - before[low], 0, 1)[:, None].astype(maps.dtype)
-    return np.asarray((1 - part) * maps[:, low] + part * maps[:, high]).reshape(MAPS, -1)
+    return np.asarray((1 - part) * maps[:, low] + part * maps[:, high]).reshape(len(maps), -1)
 
 
 def _of(particles: list[str], name: str) -> int:
@@ -93,7 +93,7 @@ def _fitted(name: str, values: Floats, shares: Floats, fresh: Floats, particles:
         return np.asarray(fresh + (values - fresh @ shares) @ shares.T, np.float32)
     if name == "flow.conditions.weight":
         return _kinds(values, 2, particles, count)
-    if name in ("hits.first.weight", "energies.first.weight"):
+    if name in ("centres.first.weight", "hits.first.weight", "energies.first.weight"):
         return _kinds(values, len(values) - len(WHOLE) - count, particles, count)
     return values
 
