@@ -13,6 +13,7 @@ from typing import Any
 from layers.objects import sigv4
 from tests.benchmarks.load import exchange, signed_head
 from tests.cluster import eventually, running_cluster
+from tests.ports import free_port
 
 HERE = Path(__file__).parents[2]
 MOTO = HERE / ".venv-clients" / "bin" / "moto_server"
@@ -84,13 +85,13 @@ def _moto(_: Path) -> Iterator[Server]:
     subprocess.run(["/bin/sh", "infra/clients-env.sh"], cwd=HERE, check=False)
     if not MOTO.is_file():
         raise NotInstalled("moto")
-    with _process([str(MOTO), "-H", "127.0.0.1", "-p"], _free_port()) as server:
+    with _process([str(MOTO), "-H", "127.0.0.1", "-p"], free_port()) as server:
         yield Server(MOTO_SERVER, server.url, server.pid)
 
 
 @contextmanager
 def _nothing(_: Path) -> Iterator[Server]:
-    with _process([sys.executable, "-P", "-c", f"from {__name__} import main; main()"], _free_port()) as server:
+    with _process([sys.executable, "-P", "-c", f"from {__name__} import main; main()"], free_port()) as server:
         yield Server(NOTHING, server.url, server.pid)
 
 
@@ -114,12 +115,6 @@ def _listens(port: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Nothing:

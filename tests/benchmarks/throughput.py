@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from tests.benchmarks.load import Load, plain, run, signed_put
 from tests.benchmarks.report import cpu_seconds, show
 from tests.cluster import Cluster, eventually, running_cluster
+from tests.ports import free_port
 
 BARE = """
 import sys, uvicorn
@@ -130,11 +131,7 @@ def _pid(cluster: Cluster) -> int:
 @contextmanager
 def _server(*arguments: str) -> Iterator[tuple[str, int]]:
     """A server beside the cluster: the same uvicorn around nothing, or around the least that a call can be."""
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen([sys.executable, *arguments, str(port)])
     url = f"http://127.0.0.1:{port}"
     try:

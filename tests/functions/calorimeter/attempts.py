@@ -2,13 +2,10 @@
 forked. As a module it is one attempt, for torchrun to start.
 """
 
-import contextlib
 import json
 import multiprocessing
 import os
-import random
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Mapping
@@ -17,6 +14,7 @@ from pathlib import Path
 
 from layers.runtime import Input
 from tests.functions.calorimeter.trainings import register, train
+from tests.ports import free_port
 
 PRELOADED = [
     "torch.distributed.tensor",
@@ -54,16 +52,8 @@ def ranks(extra: Mapping[str, str]) -> list[dict[str, str]]:
 
     The port is none that the system gives to whoever connects, for a rank that is early may connect to itself there.
     """
-    both = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), **extra}
+    both = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), **extra}
     return [{**both, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
-
-
-def _free_port() -> int:
-    while True:
-        port = random.SystemRandom().randrange(15_000, 30_000)
-        with socket.socket() as one, contextlib.suppress(OSError):
-            one.bind(("127.0.0.1", port))
-            return port
 
 
 def task(folder: Path, showers: Input, request: Mapping[str, object]) -> Path:

@@ -14,8 +14,8 @@ import pytest
 from tests.cluster import FUNCTION_SCRIPT, Cluster, eventually
 from tests.functions.pulsar.attempts import ended, start
 from tests.infra.hpc.lab import Lab, slurm_lab
-from tests.infra.local.interlink.test_own_plugin import free_port
 from tests.infra.local.interlink.test_slurm import SlurmPlugin
+from tests.ports import free_port
 
 __all__ = ["slurm_lab"]
 pytest.importorskip("torch", reason="torch is not installed: ./dioscar install train")

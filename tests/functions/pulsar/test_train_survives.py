@@ -4,13 +4,13 @@ import json
 import os
 import random
 import signal
-import socket
 from pathlib import Path
 
 import pytest
 
 from tests.cluster import eventually
 from tests.functions.pulsar.attempts import ended, start, steps
+from tests.ports import free_port
 
 pytest.importorskip("torch", reason="torch is not installed: ./dioscar install train")
 
@@ -79,12 +79,6 @@ def ranks(port: int) -> list[dict[str, str]]:
     """The variables of two processes, as `srun` sets them (docs/training.md)."""
     together = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     return [{**together, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in (0, 1)]
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def test_two_processes_stop_at_the_same_step_and_go_on_to_the_same_model(uninterrupted: Path, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Several processes that train together, as torchrun starts them; and one alone."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 
 from layers.learning.distributed import ALONE, Ranks, joined
 from layers.runtime import InputError
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[3]
 TOGETHER = """
@@ -85,12 +85,6 @@ def test_a_wrong_variable_is_one_sentence(change: dict[str, str], sentence: str)
     right = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
     with pytest.raises(InputError, match=sentence), joined(environ={**right, **change}):
         pass
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @pytest.mark.parametrize("rank", [0, 1])

@@ -19,6 +19,7 @@ from layers.runtime.contract import InputError
 from layers.runtime.function import is_app, load, load_app
 from layers.runtime.preflight import complaints
 from tests.cluster import FUNCTION_SCRIPT, TWIN, eventually
+from tests.ports import free_port
 
 BASE = "/system/services/a/exposed"
 
@@ -38,12 +39,6 @@ def served(script: Path, *handed: int, **variables: str) -> Iterator[subprocess.
     finally:
         process.kill()
         process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def asked(url: str) -> requests.Response | None:

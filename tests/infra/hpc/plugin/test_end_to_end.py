@@ -21,6 +21,7 @@ import yaml
 
 from tests.infra.hpc.lab import Lab, slurm_lab
 from tests.infra.hpc.plugin.fake import INIT, MAIN, Client, FolderBatch, oscar_pod, until
+from tests.ports import free_port
 
 __all__ = ["slurm_lab"]
 
@@ -44,9 +45,7 @@ def plugin(folder: Path, batch: str, environ: dict[str, str] | None = None, **gi
     """The plugin as a site runs it, with plain processes for containers."""
     kit = folder / "kit"
     kit.mkdir(exist_ok=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     config = folder / "hpc.yaml"
     values = {
         "root": str(folder / "root"),

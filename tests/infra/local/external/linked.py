@@ -1,6 +1,5 @@
 """A cluster whose objects are in MinIO's own code base, which tells it of them by webhook."""
 
-import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 from tests.cluster import Cluster, eventually
 from tests.infra.local.external.gateway import KEYS, Gateway
 from tests.infra.local.s3.helpers import boto
+from tests.ports import free_port
 
 TOKEN = "the-token-of-events"
 ARN = "arn:minio:sqs::PRIMARY:webhook"
@@ -75,9 +75,3 @@ def linked(folder: Path, *, period_s: float = SELDOM_S, webhook: bool = True, st
             cluster.stop()
         s3.close()
         gateway.stop()
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])

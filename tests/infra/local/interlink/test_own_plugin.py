@@ -5,7 +5,6 @@ import base64
 import json
 import os
 import signal
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,15 +16,10 @@ import pytest
 from infra.local.interlink.client import Plugin
 from infra.local.interlink.own import OwnPlugin
 from tests.cluster import FUNCTION_SCRIPT, Cluster, eventually
+from tests.ports import free_port
 
 COPY = 'cp "$INPUT_FILE_PATH" "$TMP_OUTPUT_DIR/"'
 LONG_S = 180.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

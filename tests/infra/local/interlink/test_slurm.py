@@ -13,8 +13,9 @@ import pytest
 from layers.learning.registry import Registry
 from tests.cluster import FUNCTION_SCRIPT, TWIN, Cluster, eventually
 from tests.infra.hpc.lab import Lab, slurm_lab
-from tests.infra.local.interlink.test_own_plugin import COPY, LONG_S, free_port
+from tests.infra.local.interlink.test_own_plugin import COPY, LONG_S
 from tests.layers.quality.test_chain import CHAIN
+from tests.ports import free_port
 
 __all__ = ["slurm_lab"]
 
